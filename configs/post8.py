@@ -1,0 +1,12 @@
+"""post8: an LSTM and a GRU of 16 units on 40 sequences of 20,000 steps, 1000 epochs.
+
+Command:  python -m rnn_compare.main --config=configs/post8.py
+"""
+
+from rnn_compare import config as base
+
+
+def get_config():
+    config = base.base()
+    config.sweep = {"model.cell": ("lstm", "gru")}
+    return config

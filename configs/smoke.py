@@ -1,0 +1,16 @@
+"""smoke: everything that post8 does, small enough for seconds.
+
+Command:  python -m rnn_compare.main --config=configs/smoke.py
+"""
+
+from rnn_compare import config as base
+
+
+def get_config():
+    config = base.base()
+    config.data.sequences = 8
+    config.data.length = 200
+    config.train.epochs = 60
+    config.log.histogram_every = 20
+    config.sweep = {"model.cell": ("lstm", "gru")}
+    return config

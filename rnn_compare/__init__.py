@@ -1,0 +1,1 @@
+"""rnn_compare: recurrent cells compared on long sequences, with many seeds and in compiled programs."""

@@ -1,0 +1,91 @@
+"""Procedurally generated sequences: prices of a commodity, and what each trade in it was worth.
+
+The price is two sine waves whose amplitudes drift, noise and a constant. The network sees the price's recent changes
+and learns the value of every action by Bellman's equation over the future, which is known here. The process is that
+of the post *Training Recurrent Neural Networks on Long Sequences* (11 Feb 2019); its unstated numbers are ours.
+
+Axis sizes: T trained time steps, B sequences, F window.
+"""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from ml_collections import ConfigDict
+
+# The seven action values, position by position: what can be done from it. Position values are 0, −1 and +1.
+POSITIONS = {"flat": 0.0, "short": -1.0, "long": 1.0}
+ACTIONS = {"flat": ("flat", "short", "long"), "short": ("short", "flat"), "long": ("long", "flat")}
+OUTPUTS = sum(len(actions) for actions in ACTIONS.values())
+
+
+class Batch(NamedTuple):
+    """What one run trains on: inputs [T, B, F] and targets [T, B, 7], float32."""
+
+    inputs: jax.Array
+    targets: jax.Array
+
+
+def prices(key: jax.Array, config: ConfigDict, steps: int) -> jax.Array:
+    """Prices [steps, B].
+
+    price = |cos θ|·sin(2πt/P₁) + |sin θ|·sin(2πt/P₂) + noise + bias, with θ uniform on (−π, π) at first and moved by
+    angle_step·U(−1, 1) at each step.
+
+    Args:
+        key: a JAX random key.
+        config: the config's `data` section.
+        steps: how many time steps.
+    """
+    start_key, walk_key, noise_key = jax.random.split(key, 3)
+    shape = (steps, config.sequences)
+    start = jax.random.uniform(start_key, shape[1:], minval=-jnp.pi, maxval=jnp.pi)
+    moves = config.angle_step * jax.random.uniform(walk_key, shape, minval=-1.0, maxval=1.0)
+    angle = start + jnp.cumsum(moves, axis=0) - moves[0]  # the first price is at the start itself
+    t = jnp.arange(steps, dtype=jnp.float32)[:, None]
+    # The phase is reduced before the sine: 2πt alone would lose three digits at t = 20,000 in float32.
+    wave_1, wave_2 = (jnp.sin(2 * jnp.pi * (jnp.mod(t, period) / period)) for period in config.periods)
+    noise = jnp.sqrt(config.noise_variance) * jax.random.normal(noise_key, shape)
+    return jnp.abs(jnp.cos(angle)) * wave_1 + jnp.abs(jnp.sin(angle)) * wave_2 + noise + config.bias
+
+
+def features(price: jax.Array, window: int) -> jax.Array:
+    """Price changes over the last 1 … window steps, [S, B] -> [S − window, B, window].
+
+    Row t of the result belongs to price[window + t]; feature k − 1 is that price minus the one k steps before.
+    """
+    now = price[window:]
+    return jnp.stack([now - price[window - k : -k] for k in range(1, window + 1)], axis=-1)
+
+
+def action_values(price: jax.Array, discount: float, trade_cost: float) -> jax.Array:
+    """The value of every action at every step, [S, B] -> [S − 1, B, 7], in the order of `ACTIONS`.
+
+    Q_t(p, go to p') = p'·(price[t+1] − price[t]) − trade_cost·[p' ≠ p] + discount·max_a Q_{t+1}(p', a), with
+    Q = 0 at the last price (Bellman 1957, the future being known).
+    """
+    change = jnp.diff(price, axis=0)
+
+    def backward(future: dict[str, jax.Array], change_t: jax.Array) -> tuple[dict[str, jax.Array], jax.Array]:
+        worth = {p: value * change_t + discount * future[p] for p, value in POSITIONS.items()}
+        values = {p: [worth[to] - trade_cost * (to != p) for to in ACTIONS[p]] for p in POSITIONS}
+        best = {p: jnp.max(jnp.stack(q), axis=0) for p, q in values.items()}
+        return best, jnp.stack([q for p in ACTIONS for q in values[p]], axis=-1)
+
+    nothing = dict.fromkeys(POSITIONS, jnp.zeros_like(price[0]))
+    return jax.lax.scan(backward, nothing, change, reverse=True)[1]
+
+
+def make_batch(key: jax.Array, config: ConfigDict) -> Batch:
+    """The inputs and targets of one run.
+
+    Args:
+        key: a JAX random key; the same key and config give the same batch.
+        config: the config's `data` section.
+    """
+    T, window = config.length, config.window
+    price = prices(key, config, window + T + config.lookahead + 1)
+    return Batch(
+        inputs=features(price, window)[:T],
+        targets=action_values(price[window:], config.discount, config.trade_cost)[:T],
+    )

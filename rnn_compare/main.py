@@ -1,0 +1,68 @@
+"""`python -m rnn_compare.main --config=FILE`: runs the study that a config file describes.
+
+Exit codes: 0 every run finished, 1 some run diverged, 2 something in the input is wrong, 130 interrupted.
+"""
+
+import re
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from absl import app, flags, logging
+
+from rnn_compare import study
+from rnn_compare.config import UserError, load
+
+CONFIG = flags.DEFINE_string("config", None, "Python file with get_config(); --config.KEY=VALUE overrides a key.")
+WORKDIR = flags.DEFINE_string("workdir", None, "Folder for the results. Default: runs/<name of the config file>.")
+DRY_RUN = flags.DEFINE_bool("dry_run", False, "Say what would be done, and stop.")
+
+OVERRIDE = re.compile(r"--?config\.(.*)")
+
+
+def parse(argv: list[str]) -> list[str]:
+    """Parses the flags and returns the config's overrides; `--config.KEY=VALUE` is ours, the rest is absl's.
+
+    Raises:
+        UserError: a flag is wrong or missing.
+    """
+    overrides = [match[1] for arg in argv[1:] if (match := OVERRIDE.fullmatch(arg))]
+    try:
+        left = flags.FLAGS([arg for arg in argv if not OVERRIDE.fullmatch(arg)])[1:]
+    except flags.Error as error:
+        raise UserError(" ".join(str(error).split())) from None
+    if left:
+        raise UserError(f"{left[0]} is not a flag: write --config.KEY=VALUE for a key of the config")
+    if not CONFIG.value:
+        raise UserError("--config is missing: name a config file, such as --config=configs/post8.py")
+    return overrides
+
+
+def main(overrides: list[str]) -> int:
+    """Runs the study and returns the exit code."""
+    if flags.FLAGS["verbosity"].using_default_value:
+        logging.set_verbosity(logging.WARNING)  # absl's default in a program is INFO, at which JAX is talkative
+    path = CONFIG.value
+    workdir = Path(WORKDIR.value or Path("runs") / Path(path).stem)
+    return 0 if study.execute(load(path, overrides), workdir, DRY_RUN.value) else 1
+
+
+def complaining(function: Callable[[list[str]], Any]) -> Callable[[list[str]], Any]:
+    """The function, ending the program with one sentence and exit code 2 where it raises `UserError`."""
+
+    def wrapped(args: list[str]) -> Any:
+        try:
+            return function(args)
+        except UserError as error:
+            print(f"error: {error}", file=sys.stderr)
+            sys.exit(2)
+        except KeyboardInterrupt:
+            print("interrupted: the same command starts the unfinished runs again", file=sys.stderr)
+            sys.exit(130)
+
+    return wrapped
+
+
+if __name__ == "__main__":
+    app.run(complaining(main), flags_parser=complaining(parse))

@@ -1,0 +1,18 @@
+"""Statistics of loss curves."""
+
+import numpy as np
+
+
+def volatility(loss: np.ndarray) -> float:
+    """How restless a loss curve is: mean |Δ log loss| per epoch over its second half.
+
+    Logarithms make it a relative change, so that a lower curve is not calmer for being low.
+
+    Args:
+        loss: loss per epoch, [epochs], positive.
+
+    Returns:
+        The mean, or NaN for fewer than two epochs in the second half.
+    """
+    half = loss[len(loss) // 2 :]
+    return float(np.mean(np.abs(np.diff(np.log(half))))) if len(half) > 1 else float("nan")
