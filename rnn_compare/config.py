@@ -135,7 +135,7 @@ KEYS: dict[str, Key] = {
 
 
 def closest(name: Any, known: Iterable[str]) -> str:
-    """" (did you mean …?)" for a name that is nearly a known one, else nothing."""
+    """The words that suggest a known name which is nearly this one, or nothing."""
     near = difflib.get_close_matches(str(name), list(known), n=2, cutoff=0.6)
     return f" (did you mean {' or '.join(near)}?)" if near else ""
 

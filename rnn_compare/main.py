@@ -43,7 +43,7 @@ def main(overrides: list[str]) -> int:
     """Runs the study and returns the exit code."""
     if flags.FLAGS["verbosity"].using_default_value:
         logging.set_verbosity(logging.WARNING)  # absl's default in a program is INFO, at which JAX is talkative
-    path = CONFIG.value
+    path = str(CONFIG.value)
     workdir = Path(WORKDIR.value or Path("runs") / Path(path).stem)
     return 0 if study.execute(load(path, overrides), workdir, DRY_RUN.value) else 1
 

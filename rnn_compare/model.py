@@ -19,8 +19,8 @@ from rnn_compare.recurrence import recurrence
 class Model(nn.Module):
     """A cell over time, then the heads `flat` (3 outputs), `short` (2) and `long` (2) on every hidden state.
 
-    Parameters: `{"recurrent": the cell's, head: {"kernel": (H, outputs), "bias": (outputs,)}}`; the heads start as Keras'
-    Dense layers do, glorot uniform and zero.
+    Parameters: the cell's under `recurrent`, and for each head `kernel` (H, outputs) and `bias` (outputs,), which
+    start as in Keras' Dense layer, glorot uniform and zero.
 
     Attributes:
         cell: the recurrent cell, unbound.

@@ -17,7 +17,7 @@ COLOURS = {"lstm": "#0072B2", "gru": "#E66100"}
 
 
 def figure_3() -> dict[str, np.ndarray]:
-    """The post's loss curves, read off its figure 3: `epoch`, `lstm` and `gru`, each [201]."""
+    """The post's loss curves, read off its figure 3: `epoch`, `lstm` and `gru`, each [200]."""
     with resources.files("rnn_compare").joinpath("figure3.csv").open() as file:
         rows = csv.DictReader(line for line in file if not line.startswith("#"))
         table = [(float(row["epoch"]), float(row["lstm_loss"]), float(row["gru_loss"])) for row in rows]

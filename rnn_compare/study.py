@@ -7,6 +7,7 @@ it is finished once `run.json` is there, and a study started again leaves finish
 
 import json
 import os
+import tempfile
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -15,14 +16,13 @@ from typing import Any
 
 import jax
 import numpy as np
-from absl import logging
 from flax.traverse_util import flatten_dict
 from ml_collections import ConfigDict
 
 from rnn_compare import recurrence, report
 from rnn_compare.config import KEYS, UserError, leaves, set_value, settings
 from rnn_compare.logs import Progress, RunLog, say, write_study_log
-from rnn_compare.train import METRICS, Cohort
+from rnn_compare.train import Chunk, Cohort
 
 FINISHED, DIVERGED = "finished", "diverged"
 
@@ -99,8 +99,10 @@ def check_workdir(workdir: Path, config: ConfigDict) -> None:
     there = next(path for path in (workdir, *workdir.absolute().parents) if path.exists())
     if not there.is_dir():
         raise UserError(f"--workdir={workdir}: {there} is a file, so no folder can be made there")
-    if not os.access(there, os.W_OK | os.X_OK):
-        raise UserError(f"--workdir={workdir}: {there} cannot be written to")
+    try:
+        tempfile.TemporaryDirectory(dir=there).cleanup()
+    except OSError as error:
+        raise UserError(f"--workdir={workdir}: {there} cannot be written to ({error.strerror})") from None
     try:
         old = json.loads((workdir / "config.json").read_text())
     except FileNotFoundError:
@@ -156,43 +158,41 @@ def execute(config: ConfigDict, workdir: Path, dry_run: bool) -> bool:
 def train(runs: list[Run], workdir: Path) -> None:
     """Trains one cohort and leaves each run's folder complete."""
     start = time.perf_counter()
-    cohort = Cohort([(run.config, run.seed) for run in runs], recurrence.pick(runs[0].config.train.backend))
-    cohort.compile()
-    say(f"{cohort.parameters} parameters each; data, initial weights and compiling took "
-        f"{time.perf_counter() - start:.1f} s")  # fmt: skip
     config = runs[0].config
-    epochs = config.train.epochs
+    epochs, histogram_every = config.train.epochs, config.log.histogram_every
+    cohort = Cohort([(run.config, run.seed) for run in runs], recurrence.pick(config.train.backend))
+    cohort.compile()
+    prepared = time.perf_counter() - start
+    say(f"{cohort.parameters} parameters each; data, initial weights and compiling took {prepared:.1f} s")
     logs = [RunLog(workdir / run.name, {"seed": run.seed, **as_json(run.config)}) for run in runs]
-    curves: dict[str, list[np.ndarray]] = {name: [] for name in (*METRICS, "seconds_per_epoch")}
-    diverged: dict[int, int] = {}  # run's place in the cohort -> epoch
+    chunks: list[dict[str, Any]] = []
+    diverged: dict[int, int] = {}  # the run's place in the cohort -> epoch
     title = runs[0].name if len(runs) == 1 else f"{runs[0].name} … {runs[-1].name}"
     with Progress(title, epochs) as progress:
         clock = time.perf_counter()
-        for chunk in cohort.fit(stop_every=config.log.histogram_every):
+        for chunk in cohort.fit(stop_every=histogram_every):
             loss = chunk.metrics["loss"]
+            done = chunk.start + len(loss)
             seconds = (time.perf_counter() - clock) / len(loss) / len(runs)
             clock = time.perf_counter()
-            metrics = {**chunk.metrics, "seconds_per_epoch": np.full_like(loss, seconds)}
-            for name, values in metrics.items():
-                curves[name].append(values)
-            for r in np.flatnonzero(np.isnan(loss[-1])):
+            chunks.append({**chunk.metrics, "seconds_per_epoch": np.full_like(loss, seconds)})
+            for r in np.flatnonzero(np.isnan(loss[-1])).tolist():
                 if r not in diverged:
-                    diverged[int(r)] = chunk.start + int(np.argmax(np.isnan(loss[:, r])))
-                    say(f"{runs[r].name} diverged: its loss or gradient is not finite at epoch {diverged[int(r)]}")
-            done = chunk.start + len(loss)
+                    diverged[r] = chunk.start + int(np.argmax(np.isnan(loss[:, r])))
+                    say(f"{runs[r].name} diverged: its loss or gradient is not finite at epoch {diverged[r]}")
             for r, log in enumerate(logs):
-                log.scalars(chunk.start, {name: values[:, r] for name, values in metrics.items()})
-                if done % config.log.histogram_every == 0 or done == epochs:
-                    log.histograms(done, flatten_dict(jax.tree.map(lambda leaf, r=r: leaf[r], chunk.params), sep="/"))
+                log.scalars(chunk.start, {name: values[:, r] for name, values in chunks[-1].items()})
+                if done % histogram_every == 0 or done == epochs:
+                    log.histograms(done, flat_params(chunk, r))
             progress.update(done, loss[-1])
             if len(diverged) == len(runs):
-                logging.info("%s: every run of the cohort has diverged", title)
                 break
+    curves = {name: np.concatenate([part[name] for part in chunks]) for name in chunks[0]}
     for r, (run, log) in enumerate(zip(runs, logs, strict=True)):
         log.close()
         folder = workdir / run.name
-        np.savez(folder / "curves.npz", **{name: np.concatenate(parts)[:, r] for name, parts in curves.items()})
-        np.savez(folder / "params.npz", **flatten_dict(jax.tree.map(lambda leaf, r=r: leaf[r], chunk.params), sep="/"))
+        np.savez(folder / "curves.npz", **{name: curve[:, r] for name, curve in curves.items()})
+        np.savez(folder / "params.npz", **flat_params(chunk, r))
         result = {
             "name": run.name,
             "status": DIVERGED if r in diverged else FINISHED,
@@ -203,6 +203,11 @@ def train(runs: list[Run], workdir: Path) -> None:
             "config": as_json(run.config),
         }
         write_atomically(folder / "run.json", json.dumps(result, indent=2) + "\n")
+
+
+def flat_params(chunk: Chunk, r: int) -> dict[str, Any]:
+    """The parameters of the cohort's run number r after a chunk, "recurrent/kernel" and so on."""
+    return flatten_dict(jax.tree.map(lambda leaf: leaf[r], chunk.params), sep="/")
 
 
 def read_run(folder: Path) -> dict[str, Any]:

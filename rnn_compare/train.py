@@ -85,11 +85,12 @@ def train_step(
     """
 
     def loss(params: Any) -> tuple[jax.Array, dict[str, jax.Array]]:
-        parts = losses(model.apply({"params": params}, batch.inputs), batch.targets)
+        predictions: Any = model.apply({"params": params}, batch.inputs)
+        parts = losses(predictions, batch.targets)
         return parts["loss"], parts
 
     (_, metrics), grads = jax.value_and_grad(loss, has_aux=True)(state.params)
-    metrics["grad_norm"] = optax.global_norm(grads)
+    metrics["grad_norm"] = optax.tree.norm(grads)
     updates, opt_state = optimizers.make(optimizer, state.hyper).update(grads, state.opt_state, state.params)
     finite = state.finite & jnp.isfinite(metrics["loss"]) & jnp.isfinite(metrics["grad_norm"])
     updated = state.replace(params=optax.apply_updates(state.params, updates), opt_state=opt_state)

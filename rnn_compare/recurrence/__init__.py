@@ -25,9 +25,7 @@ def pick(backend: str) -> str:
     return "scan"
 
 
-def recurrence(
-    cell: RecurrentCell, params: Any, x: jax.Array, carry: Carry, backend: str
-) -> tuple[jax.Array, Carry]:
+def recurrence(cell: RecurrentCell, params: Any, x: jax.Array, carry: Carry, backend: str) -> tuple[jax.Array, Carry]:
     """Applies a cell over time.
 
     Args:

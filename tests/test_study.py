@@ -1,0 +1,142 @@
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from rnn_compare.config import UserError, validate
+from rnn_compare.study import check_workdir, cohorts, execute, expand
+
+
+@pytest.fixture
+def pair(tiny):
+    tiny.sweep = {"model.cell": ("lstm", "gru")}
+    return tiny
+
+
+def test_runs_are_the_product_of_axes_and_seeds(tiny):
+    tiny.sweep = {
+        "model.cell": ("lstm", "gru"),
+        "model.kernel_init": ("glorot_uniform", "he_normal"),
+        "model.units,data.periods": ((4, (40, 200)), (8, (10.5, 20))),
+    }
+    tiny.seeds = 2
+    runs = expand(validate(tiny))
+    assert len(runs) == len({run.name for run in runs}) == 16
+    assert runs[0].name == "lstm-glorot_uniform-units=4-periods=40+200-s0"
+    assert runs[-1].name == "gru-he_normal-units=8-periods=10.5+20-s1"
+    last = runs[-1].config
+    assert (last.model.cell, last.model.units, last.data.periods) == ("gru", 8, (10.5, 20.0))
+    assert "sweep" not in last
+
+
+def test_a_study_without_axes_is_one_run_per_seed(tiny):
+    tiny.seeds = 2
+    assert [run.name for run in expand(validate(tiny))] == ["lstm-s0", "lstm-s1"]
+
+
+def test_cohorts_share_what_a_program_depends_on(tiny):
+    tiny.sweep = {
+        "model.cell": ("lstm", "gru"),
+        "model.recurrent_init": ("orthogonal", "zeros"),
+        "optimizer.learning_rate": (0.01, 0.001),
+        "data.window": (1, 2),
+    }
+    tiny.seeds = 3
+    groups = cohorts(expand(validate(tiny)))
+    assert [len(group) for group in groups] == [12] * 4
+    assert [{(r.config.model.cell, r.config.data.window) for r in group} for group in groups] == [
+        {("lstm", 1)}, {("lstm", 2)}, {("gru", 1)}, {("gru", 2)},
+    ]  # fmt: skip
+
+
+def test_a_study_leaves_everything_it_promises(pair, tmp_path):
+    assert execute(validate(pair), tmp_path, dry_run=False)
+    assert {p.name for p in tmp_path.iterdir()} == {
+        "config.json", "loss.png", "summary.md", "study", "lstm-s0", "gru-s0",
+    }  # fmt: skip
+    assert json.loads((tmp_path / "config.json").read_text())["model.units"] == 4
+    for name in ("lstm-s0", "gru-s0"):
+        assert json.loads((tmp_path / name / "run.json").read_text())["status"] == "finished"
+        curves = np.load(tmp_path / name / "curves.npz")
+        events = EventAccumulator(str(tmp_path / name), size_guidance={"scalars": 0, "histograms": 0}).Reload()
+        tags = {"loss", "loss/flat", "loss/short", "loss/long", "grad_norm", "seconds_per_epoch"}
+        assert set(curves.files) == set(events.Tags()["scalars"]) == tags
+        for tag in tags:
+            scalars = events.Scalars(tag)
+            assert [s.step for s in scalars] == list(range(7))
+            np.testing.assert_array_equal(np.float32([s.value for s in scalars]), curves[tag])
+        assert [h.step for h in events.Histograms("params/recurrent/kernel")] == [5, 7]
+        assert "config/text_summary" in events.Tags()["tensors"]
+        params = np.load(tmp_path / name / "params.npz")
+        assert params["recurrent/recurrent_kernel"].shape[0] == 4
+        assert params["flat/kernel"].shape == (4, 3)
+    study = EventAccumulator(str(tmp_path / "study")).Reload()
+    assert study.Tags()["images"] == ["loss"]
+    assert "lstm-s0" in (tmp_path / "summary.md").read_text()
+
+
+def test_the_same_study_twice_gives_the_same_bits(pair, tmp_path):
+    for name in ("a", "b"):
+        execute(validate(pair), tmp_path / name, dry_run=False)
+    for run in ("lstm-s0", "gru-s0"):
+        for file in ("curves.npz", "params.npz"):
+            a, b = (np.load(tmp_path / name / run / file) for name in ("a", "b"))
+            for key in a.files:
+                if key != "seconds_per_epoch":
+                    np.testing.assert_array_equal(a[key], b[key])
+
+
+def test_finished_runs_are_left_alone_and_new_seeds_are_added(pair, tmp_path):
+    execute(validate(pair), tmp_path, dry_run=False)
+    before = (tmp_path / "gru-s0" / "run.json").stat().st_mtime_ns
+    (tmp_path / "lstm-s0" / "run.json").unlink()  # as if it had been killed
+    pair.seeds = 2
+    assert execute(validate(pair), tmp_path, dry_run=False)
+    assert (tmp_path / "gru-s0" / "run.json").stat().st_mtime_ns == before
+    assert all((tmp_path / f"{cell}-s{seed}" / "run.json").exists() for cell in ("lstm", "gru") for seed in (0, 1))
+    assert len(list((tmp_path / "lstm-s0").glob("events*"))) == 1
+
+
+def test_dry_run_writes_nothing(pair, tmp_path, capsys):
+    assert execute(validate(pair), tmp_path / "new", dry_run=True)
+    assert list(tmp_path.iterdir()) == []
+    said = capsys.readouterr().out
+    for word in ("lstm-s0", "gru-s0", "7 epochs", "[20, 3, 1]", "cpu", "backend scan"):
+        assert word in said
+
+
+def test_a_diverged_run_is_reported_and_the_others_go_on(tiny, tmp_path, capsys):
+    tiny.sweep = {"optimizer.learning_rate": (0.001, 1e30)}
+    assert not execute(validate(tiny), tmp_path, dry_run=False)
+    bad, good = "lstm-learning_rate=1e+30-s0", "lstm-learning_rate=0.001-s0"
+    result = json.loads((tmp_path / bad / "run.json").read_text())
+    assert result["status"] == "diverged"
+    at = result["diverged_at"]
+    assert f"{bad} diverged: its loss or gradient is not finite at epoch {at}" in capsys.readouterr().out
+    assert f"diverged at epoch {at}" in (tmp_path / "summary.md").read_text()
+    assert json.loads((tmp_path / good / "run.json").read_text())["status"] == "finished"
+    events = EventAccumulator(str(tmp_path / bad)).Reload()
+    assert [s.step for s in events.Scalars("loss")] == list(range(at))
+
+
+def test_a_workdir_of_another_config_is_refused(pair, tmp_path):
+    execute(validate(pair), tmp_path, dry_run=False)
+    pair.train.epochs = 8
+    with pytest.raises(UserError, match=r"another config \(train.epochs is 7 there and 8 here\)"):
+        check_workdir(tmp_path, validate(pair))
+
+
+def test_a_workdir_that_cannot_be_written_is_refused(pair, tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UserError, match="is a file"):
+        check_workdir(tmp_path / "file" / "below", validate(pair))
+    with pytest.raises(UserError, match="cannot be written"):
+        check_workdir(Path("/proc/nothing"), validate(pair))
+
+
+def test_a_garbled_workdir_is_refused(pair, tmp_path):
+    (tmp_path / "config.json").write_text("{")
+    with pytest.raises(UserError, match="cannot be read"):
+        check_workdir(tmp_path, validate(pair))

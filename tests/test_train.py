@@ -1,0 +1,127 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from rnn_compare import config as base
+from rnn_compare import optimizers
+from rnn_compare.config import validate
+from rnn_compare.model import losses, make_model
+from rnn_compare.optimizers import Hyper
+from rnn_compare.train import METRICS, Cohort, init_batch, init_state
+
+
+def fit(runs, stop_every=1000):
+    """A cohort's curves [epochs, R] by name, and its last parameters."""
+    cohort = Cohort(runs, "scan")
+    cohort.compile()
+    chunks = list(cohort.fit(stop_every))
+    return {name: np.concatenate([c.metrics[name] for c in chunks]) for name in METRICS}, chunks[-1].params
+
+
+def assert_same_bits(a, b):
+    jax.tree.map(lambda x, y: np.testing.assert_array_equal(x, y), a, b)
+
+
+@pytest.mark.parametrize("cell", ["lstm", "gru"])
+def test_training_is_the_plain_loop(cell, tiny):
+    """Against an unstacked, unchunked loop over the same loss with the same optimizer."""
+    tiny.model.cell = cell
+    config = validate(tiny)
+    curves, params = fit([(config, 3)])
+    batch, state = init_batch(config, 3), init_state(config, 3)
+    model, tx = make_model(config, "scan"), optimizers.make("adam", Hyper(0.001, 1.0))
+    expected, ours = state.params, []
+    opt_state = tx.init(expected)
+
+    @jax.jit
+    @jax.value_and_grad
+    def loss_and_gradient(params):
+        return losses(model.apply({"params": params}, batch.inputs), batch.targets)["loss"]
+
+    for _ in range(config.train.epochs):
+        value, grads = loss_and_gradient(expected)
+        ours.append((float(value), float(optax.tree.norm(grads))))
+        updates, opt_state = tx.update(grads, opt_state)
+        expected = optax.apply_updates(expected, updates)
+    np.testing.assert_allclose(np.stack([curves["loss"], curves["grad_norm"]], -1)[:, 0], ours, rtol=2e-5)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a[0], b, rtol=1e-4, atol=1e-6), params, expected)
+
+
+def test_heads_losses_add_up(tiny):
+    curves, _ = fit([(validate(tiny), 0)])
+    np.testing.assert_allclose(
+        curves["loss"], curves["loss/flat"] + curves["loss/short"] + curves["loss/long"], rtol=1e-6
+    )
+
+
+def test_same_seed_same_bits_and_other_seed_other_run(tiny):
+    config = validate(tiny)
+    first, again, other = fit([(config, 0)]), fit([(config, 0)]), fit([(config, 1)])
+    assert_same_bits(first, again)
+    assert not np.array_equal(first[0]["loss"], other[0]["loss"])
+    assert not np.array_equal(init_batch(config, 0).inputs, init_batch(config, 1).inputs)
+
+
+def test_cells_of_one_seed_see_the_same_data(tiny):
+    lstm = init_batch(validate(tiny), 5)
+    tiny.model.cell = "gru"
+    assert_same_bits(lstm, init_batch(validate(tiny), 5))
+
+
+def test_chunks_do_not_change_the_result(tiny):
+    whole = fit([(validate(tiny), 0)])
+    tiny.train.chunk = 7
+    assert_same_bits(whole, fit([(validate(tiny), 0)], stop_every=2))
+
+
+def test_chunks_end_where_they_are_asked_to(tiny):
+    cohort = Cohort([(validate(tiny), 0)], "scan")
+    cohort.compile()
+    assert [(c.start, len(c.metrics["loss"])) for c in cohort.fit(5)] == [(0, 3), (3, 2), (5, 2)]
+
+
+def test_nothing_compiles_after_the_first_chunk(tiny):
+    tiny.train.epochs, tiny.train.chunk = 20, 3
+    cohort = Cohort([(validate(tiny), 0), (validate(tiny), 1)], "scan")
+    cohort.compile()
+    chunks = cohort.fit(stop_every=10)
+    next(chunks)
+    compiled = []
+    jax.monitoring.register_event_duration_secs_listener(lambda event, *_, **__: compiled.append(event))
+    try:
+        assert len(list(chunks)) > 3
+        seen = [event for event in compiled if "compile" in event]
+        jax.jit(lambda x: x * 17.25)(jnp.ones(3))
+        assert len([event for event in compiled if "compile" in event]) > len(seen)  # the listener works
+    finally:
+        jax.monitoring.clear_event_listeners()
+    assert seen == []
+
+
+def test_a_diverged_run_stands_still_and_the_others_do_not_notice(tiny):
+    good = validate(tiny)
+    tiny.optimizer.learning_rate = 1e30
+    bad = validate(tiny)
+    curves, params = fit([(good, 0), (bad, 0), (good, 1)])
+    lost = np.isnan(curves["loss"][:, 1])
+    assert not lost[0]
+    assert lost[-1]
+    assert (np.diff(lost.astype(int)) >= 0).all()  # once diverged, always diverged
+    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(params))
+    tiny.optimizer.learning_rate = 0.002
+    other = validate(tiny)
+    calm_curves, calm_params = fit([(good, 0), (other, 0), (good, 1)])
+    for r in (0, 2):
+        assert_same_bits(*(jax.tree.map(lambda leaf, r=r: leaf[r], tree) for tree in (params, calm_params)))
+        assert_same_bits(*({k: v[:, r] for k, v in tree.items()} for tree in (curves, calm_curves)))
+
+
+def test_post8_starts_where_the_post_does():
+    """At full width and a tenth of the length: first loss near predicting 0, 4.2 to 4.8."""
+    config = base.base()
+    config.data.length = 2000
+    config.train.epochs = config.train.chunk = 1
+    curves, _ = fit([(validate(config), 0)])
+    assert 4.2 < curves["loss"][0, 0] < 4.8
