@@ -92,7 +92,7 @@ def write_study_log(workdir: Path, config: dict[str, Any], figure: Path, table: 
     writer = _writer(workdir / "study")
     writer.add_text("config", _as_markdown(config), 0)
     writer.add_text("summary", table, 0)
-    writer.add_image("loss", matplotlib.image.imread(figure)[..., :3], 0, dataformats="HWC")
+    writer.add_image("figure", matplotlib.image.imread(figure)[..., :3], 0, dataformats="HWC")
     writer.close()
 
 

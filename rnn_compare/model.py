@@ -78,7 +78,7 @@ def losses(predictions: jax.Array, targets: jax.Array) -> dict[str, jax.Array]:
     for head, actions in ACTIONS.items():
         parts[f"loss/{head}"] = jnp.mean(per_output[start : start + len(actions)])
         start += len(actions)
-    return {"loss": sum(parts.values()), **parts}
+    return {"loss": jnp.stack(list(parts.values())).sum(), **parts}
 
 
 def count_parameters(params: Any) -> int:

@@ -24,9 +24,9 @@ class Hyper(NamedTuple):
 
 
 class KerasAdamState(NamedTuple):
-    """Adam's moments, shaped as the parameters, and the number of updates so far (int32 scalar)."""
+    """Adam's moments, shaped as the parameters, and how many updates there were (int32 scalar)."""
 
-    count: jax.Array
+    updates: jax.Array
     m: Any
     v: Any
 
@@ -45,7 +45,7 @@ def keras_adam(
         return KerasAdamState(jnp.zeros([], jnp.int32), zeros, zeros)
 
     def update(grads: Any, state: KerasAdamState, params: Any = None) -> tuple[Any, KerasAdamState]:
-        count = state.count + 1
+        count = state.updates + 1
         t = count.astype(jnp.float32)
         m = jax.tree.map(lambda m, g: m + (1 - b1) * (g - m), state.m, grads)
         v = jax.tree.map(lambda v, g: v + (1 - b2) * (g * g - v), state.v, grads)

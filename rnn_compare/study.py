@@ -187,7 +187,7 @@ def train(runs: list[Run], workdir: Path) -> None:
             progress.update(done, loss[-1])
             if len(diverged) == len(runs):
                 break
-    curves = {name: np.concatenate([part[name] for part in chunks]) for name in chunks[0]}
+    curves: dict[str, Any] = {name: np.concatenate([part[name] for part in chunks]) for name in chunks[0]}
     for r, (run, log) in enumerate(zip(runs, logs, strict=True)):
         log.close()
         folder = workdir / run.name

@@ -146,3 +146,9 @@ def test_a_file_that_does_not_exist(tmp_path):
 def test_shipped_configs_are_valid(name, pytestconfig):
     config = load(str(pytestconfig.rootpath / "configs" / f"{name}.py"))
     assert config.sweep["model.cell"] == ("lstm", "gru")
+
+
+def test_the_readme_lists_every_key_with_its_default(pytestconfig):
+    readme = (pytestconfig.rootpath / "README.md").read_text()
+    for name, key in KEYS.items():
+        assert f"| `{name}` | `{key.default}` | {key.meaning} |" in readme

@@ -73,7 +73,7 @@ def test_a_study_leaves_everything_it_promises(pair, tmp_path):
         assert params["recurrent/recurrent_kernel"].shape[0] == 4
         assert params["flat/kernel"].shape == (4, 3)
     study = EventAccumulator(str(tmp_path / "study")).Reload()
-    assert study.Tags()["images"] == ["loss"]
+    assert study.Tags()["images"] == ["figure"]
     assert "lstm-s0" in (tmp_path / "summary.md").read_text()
 
 

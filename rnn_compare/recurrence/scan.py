@@ -12,7 +12,7 @@ def recurrence(cell: RecurrentCell, params: Any, x: jax.Array, carry: Carry) -> 
     variables = {"params": params}
     projected = cell.apply(variables, x, method="project")  # [T, B, nH]
 
-    def step(carry: Carry, projected_t: jax.Array) -> tuple[Carry, jax.Array]:
+    def step(carry: Carry, projected_t: jax.Array) -> Any:
         return cell.apply(variables, carry, projected_t, method="step")
 
     last, hidden = jax.lax.scan(step, carry, projected)
