@@ -149,6 +149,11 @@ class Cohort:
             self._state, self._batch, 0, self._model, self._optimizer, self._train.chunk
         ).compile()
 
+    def advance(self, epochs: int) -> dict[str, jax.Array]:
+        """Dispatches up to `train.chunk` epochs; the metrics, [chunk, R], are filled up to `epochs`."""
+        self._state, curves = self._program(self._state, self._batch, epochs)
+        return curves
+
     def fit(self, stop_every: int) -> Iterator[Chunk]:
         """Trains for the config's epochs, and yields each chunk when it is done.
 
@@ -158,8 +163,7 @@ class Cohort:
         start = 0
         while start < self._train.epochs:
             epochs = min(self._train.chunk, self._train.epochs - start, stop_every - start % stop_every)
-            self._state, curves = self._program(self._state, self._batch, epochs)
-            metrics = {name: curve[:epochs] for name, curve in jax.device_get(curves).items()}
+            metrics = {name: curve[:epochs] for name, curve in jax.device_get(self.advance(epochs)).items()}
             yield Chunk(start, metrics, jax.device_get(self._state.params))
             start += epochs
 

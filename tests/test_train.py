@@ -62,6 +62,8 @@ def test_same_seed_same_bits_and_other_seed_other_run(tiny):
     assert_same_bits(first, again)
     assert not np.array_equal(first[0]["loss"], other[0]["loss"])
     assert not np.array_equal(init_batch(config, 0).inputs, init_batch(config, 1).inputs)
+    kernels = [init_state(config, seed).params["recurrent"]["kernel"] for seed in (0, 1)]
+    assert not np.array_equal(*kernels)
 
 
 def test_cells_of_one_seed_see_the_same_data(tiny):
