@@ -10,10 +10,11 @@ import jax.numpy as jnp
 from flax import linen as nn
 from ml_collections import ConfigDict
 
-from rnn_compare.cells import CELLS, RecurrentCell, matmul
+from rnn_compare.cells import CELLS, RecurrentCell
 from rnn_compare.data import ACTIONS
 from rnn_compare.initializers import INITIALIZERS
-from rnn_compare.recurrence import recurrence
+from rnn_compare.readout import readout, squared_error
+from rnn_compare.recurrence import pick, recurrence
 
 
 class Model(nn.Module):
@@ -30,53 +31,74 @@ class Model(nn.Module):
     cell: RecurrentCell
     backend: str
 
-    @nn.compact
+    def setup(self) -> None:
+        """Declares the parameters."""
+        cell = self._unbound_cell()
+        carry, x = cell.initialize_carry(1), jnp.zeros((1, cell.features))
+        self.recurrent = self.param("recurrent", lambda key: cell.init(key, carry, x)["params"])
+        self.heads = [Head(self.cell.units, len(actions), name=name) for name, actions in ACTIONS.items()]
+
+    def hidden(self, x: jax.Array) -> jax.Array:
+        """Hidden states of every step, [T, B, F] -> [T, B, H]."""
+        cell = self._unbound_cell()
+        carry = cell.initialize_carry(x.shape[1], x.dtype)
+        return recurrence(cell, self.recurrent, x, carry, self.backend)[0]
+
+    def _unbound_cell(self) -> RecurrentCell:
+        """A clone without parent: its parameters are held here and handed to the backend as they are."""
+        return self.cell.clone(parent=None)
+
+    def head_parameters(self) -> tuple[jax.Array, jax.Array]:
+        """All heads side by side, (H, 7) and (7,): one product, so that the hidden states are read once."""
+        kernel, bias = (jnp.concatenate(part, axis=-1) for part in zip(*(h() for h in self.heads), strict=True))
+        return kernel, bias
+
     def __call__(self, x: jax.Array) -> jax.Array:
         """Action values of every step, [T, B, F] -> [T, B, 7], in the order of `data.ACTIONS`."""
-        # A clone without parent: the cell's parameters are held here and handed to the backend as they are.
-        cell = self.cell.clone(parent=None)
-        carry = cell.initialize_carry(x.shape[1], x.dtype)
-        params = self.param("recurrent", lambda key: cell.init(key, carry, x[0])["params"])
-        hidden, _ = recurrence(cell, params, x, carry, self.backend)
-        heads = [Head(len(actions), name=name)(cell.units) for name, actions in ACTIONS.items()]
-        kernel, bias = (jnp.concatenate(part, axis=-1) for part in zip(*heads, strict=True))
-        return matmul(hidden, kernel) + bias  # one product for all heads: the hidden states are read once
+        return readout(self.hidden(x), *self.head_parameters())
+
+    def squared_error(self, x: jax.Array, targets: jax.Array) -> jax.Array:
+        """Each output's mean squared error over T and B, [7]; targets [T, B, 7]."""
+        return squared_error(self.hidden(x), *self.head_parameters(), targets, self.backend)
 
 
 class Head(nn.Module):
     """The parameters of one linear head."""
 
+    units: int
     outputs: int
 
     @nn.compact
-    def __call__(self, units: int) -> tuple[jax.Array, jax.Array]:
+    def __call__(self) -> tuple[jax.Array, jax.Array]:
         """The kernel (H, outputs) and the bias (outputs,)."""
-        kernel = self.param("kernel", INITIALIZERS["glorot_uniform"], (units, self.outputs))
+        kernel = self.param("kernel", INITIALIZERS["glorot_uniform"], (self.units, self.outputs))
         return kernel, self.param("bias", nn.initializers.zeros, (self.outputs,))
 
 
-def make_model(config: ConfigDict, backend: str) -> Model:
-    """The model of a run's config, with a backend already picked."""
+def make_model(config: ConfigDict) -> Model:
+    """The model of a run's config, with the backend picked.
+
+    Raises:
+        ValueError: the config's backend cannot serve its cell here.
+    """
     cell = CELLS[config.model.cell](
         features=config.data.window,
         units=config.model.units,
         kernel_init=INITIALIZERS[config.model.kernel_init],
         recurrent_init=INITIALIZERS[config.model.recurrent_init],
     )
-    return Model(cell, backend)
+    return Model(cell, pick(config.train.backend, cell))
 
 
-def losses(predictions: jax.Array, targets: jax.Array) -> dict[str, jax.Array]:
+def losses(squared_errors: jax.Array) -> dict[str, jax.Array]:
     """Each head's mean squared error, and their sum as `loss` (Keras' rule for several outputs).
 
     Args:
-        predictions: [T, B, 7].
-        targets: [T, B, 7].
+        squared_errors: each output's, [7], in the order of `data.ACTIONS`.
     """
-    per_output = jnp.mean(jnp.square(predictions - targets), axis=(0, 1))
     parts, start = {}, 0
     for head, actions in ACTIONS.items():
-        parts[f"loss/{head}"] = jnp.mean(per_output[start : start + len(actions)])
+        parts[f"loss/{head}"] = jnp.mean(squared_errors[start : start + len(actions)])
         start += len(actions)
     return {"loss": jnp.stack(list(parts.values())).sum(), **parts}
 

@@ -19,9 +19,10 @@ import numpy as np
 from flax.traverse_util import flatten_dict
 from ml_collections import ConfigDict
 
-from rnn_compare import recurrence, report
+from rnn_compare import report
 from rnn_compare.config import KEYS, UserError, leaves, set_value, settings
 from rnn_compare.logs import Progress, RunLog, say, write_study_log
+from rnn_compare.model import make_model
 from rnn_compare.train import Chunk, Cohort
 
 FINISHED, DIVERGED = "finished", "diverged"
@@ -82,11 +83,12 @@ def cohorts(runs: list[Run]) -> list[list[Run]]:
 def describe(cohort: list[Run]) -> Iterator[str]:
     """What a cohort is going to do, in lines for a person."""
     config = cohort[0].config
+    backend = make_model(config).backend
     T, B, F, H = config.data.length, config.data.sequences, config.data.window, config.model.units
     yield f"{', '.join(run.name for run in cohort[:6])}{' …' if len(cohort) > 6 else ''}"
     yield (
         f"  {len(cohort)} stacked run{'s'[: len(cohort) > 1]} × {config.train.epochs} epochs; inputs [{T}, {B}, {F}]"
-        f" → {config.model.cell} [{T}, {B}, {H}] → 7 action values; backend {recurrence.pick(config.train.backend)}"
+        f" → {config.model.cell} [{T}, {B}, {H}] → 7 action values; backend {backend}"
     )
 
 
@@ -141,8 +143,11 @@ def execute(config: ConfigDict, workdir: Path, dry_run: bool) -> bool:
     device = jax.devices()[0]
     say(f"{workdir}: {len(runs)} runs, {len(runs) - sum(map(len, todo))} of them finished earlier")
     say(f"device: {device.platform} ({device.device_kind}), {os.cpu_count()} CPU cores, JAX {jax.__version__}")
-    for cohort in todo:
-        say(*describe(cohort))
+    try:
+        for cohort in todo:
+            say(*describe(cohort))
+    except ValueError as error:
+        raise UserError(f"config.train.backend: {error}") from None
     if dry_run:
         return True
     workdir.mkdir(parents=True, exist_ok=True)
@@ -160,7 +165,7 @@ def train(runs: list[Run], workdir: Path) -> None:
     start = time.perf_counter()
     config = runs[0].config
     epochs, histogram_every = config.train.epochs, config.log.histogram_every
-    cohort = Cohort([(run.config, run.seed) for run in runs], recurrence.pick(config.train.backend))
+    cohort = Cohort([(run.config, run.seed) for run in runs])
     cohort.compile()
     prepared = time.perf_counter() - start
     say(f"{cohort.parameters} parameters each; data, initial weights and compiling took {prepared:.1f} s")

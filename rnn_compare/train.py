@@ -63,7 +63,7 @@ def init_batch(config: ConfigDict, seed: int) -> Batch:
 
 def init_state(config: ConfigDict, seed: int) -> TrainState:
     """The state of one run before its first epoch."""
-    model = make_model(config, "scan")  # the weights do not depend on the backend
+    model = make_model(config)
     step = jnp.zeros((1, 1, config.data.window))
     init = jax.jit(lambda model, key: model.init(key, step)["params"], static_argnums=0)
     params = init(model, jax.random.fold_in(jax.random.key(seed), WEIGHTS))
@@ -85,8 +85,8 @@ def train_step(
     """
 
     def loss(params: Any) -> tuple[jax.Array, dict[str, jax.Array]]:
-        predictions: Any = model.apply({"params": params}, batch.inputs)
-        parts = losses(predictions, batch.targets)
+        errors: Any = model.apply({"params": params}, *batch, method="squared_error")
+        parts = losses(errors)
         return parts["loss"], parts
 
     (_, metrics), grads = jax.value_and_grad(loss, has_aux=True)(state.params)
@@ -133,10 +133,10 @@ class Cohort:
         parameters: how many parameters each run has.
     """
 
-    def __init__(self, runs: list[tuple[ConfigDict, int]], backend: str):
+    def __init__(self, runs: list[tuple[ConfigDict, int]]):
         """Makes the data and the initial state of the (config, seed) pairs, which differ in stacking keys only."""
         config = runs[0][0]
-        self._model = make_model(config, backend)
+        self._model = make_model(config)
         self._train = config.train
         self._optimizer = config.optimizer.name
         self._batch = _stack([init_batch(config, seed) for config, seed in runs])

@@ -9,7 +9,7 @@ from rnn_compare.model import count_parameters, losses, make_model
 @pytest.mark.parametrize(("cell", "count"), [("lstm", 1335), ("gru", 1031)])
 def test_post8_sizes(cell, count, tiny):
     tiny.model.cell, tiny.model.units = cell, 16
-    model = make_model(tiny, "scan")
+    model = make_model(tiny)
     x = jnp.ones((6, 2, 1))
     params = model.init(jax.random.key(0), x)["params"]
     assert count_parameters(params) == count
@@ -21,7 +21,7 @@ def test_post8_sizes(cell, count, tiny):
 
 def test_heads_are_separate_dense_layers(tiny):
     """Each head reads the hidden state with its own kernel, in the order flat, short, long."""
-    model = make_model(tiny, "scan")
+    model = make_model(tiny)
     x = jax.random.normal(jax.random.key(1), (6, 2, 1))
     params = model.init(jax.random.key(0), x)["params"]
     before = model.apply({"params": params}, x)
@@ -34,20 +34,15 @@ def test_heads_are_separate_dense_layers(tiny):
 
 
 def test_loss_is_the_sum_of_the_heads_mean_squared_errors():
+    errors = np.arange(1.0, 8.0)
+    expected = {"loss/flat": 2.0, "loss/short": 4.5, "loss/long": 6.5, "loss": 13.0}
+    assert {name: float(value) for name, value in losses(jnp.asarray(errors)).items()} == expected
+
+
+def test_training_and_predicting_see_the_same_errors(tiny):
+    model = make_model(tiny)
     rng = np.random.default_rng(0)
-    y, q = rng.normal(size=(2, 50, 3, 7)).astype(np.float32)
-    parts = losses(jnp.asarray(y), jnp.asarray(q))
-    error = (y.astype(np.float64) - q) ** 2
-    expected = {"flat": error[..., :3].mean(), "short": error[..., 3:5].mean(), "long": error[..., 5:].mean()}
-    for head, value in expected.items():
-        assert float(parts[f"loss/{head}"]) == pytest.approx(value, rel=1e-6)
-    assert float(parts["loss"]) == pytest.approx(sum(expected.values()), rel=1e-6)
-
-
-def test_loss_stays_exact_at_full_size():
-    """The mean of 800,000 squares in float32, as at 40 × 20,000."""
-    error = jax.random.normal(jax.random.key(0), (20_000, 40, 7))
-    parts = jax.jit(losses)(error, jnp.zeros_like(error))
-    exact = np.square(np.asarray(error, np.float64)).mean(axis=(0, 1))
-    expected = exact[:3].mean() + exact[3:5].mean() + exact[5:].mean()
-    assert float(parts["loss"]) == pytest.approx(expected, rel=1e-5)
+    x, targets = rng.normal(size=(50, 3, 1)).astype(np.float32), rng.normal(size=(50, 3, 7)).astype(np.float32)
+    params = model.init(jax.random.key(0), x)
+    expected = np.square(np.float64(model.apply(params, x)) - targets).mean(axis=(0, 1))
+    np.testing.assert_allclose(model.apply(params, x, targets, method="squared_error"), expected, rtol=1e-6)

@@ -44,7 +44,7 @@ def ours(backend: str) -> Callable[[str, Size], Run]:
         config.model.cell, config.model.units = cell, size.H
         config.data.length, config.data.sequences, config.data.window = size.T, size.B, size.F
         config.train.backend = backend
-        cohort = Cohort([(base.validate(config), seed) for seed in range(size.R)], backend)
+        cohort = Cohort([(base.validate(config), seed) for seed in range(size.R)])
         cohort.compile()
         return lambda steps: jax.block_until_ready(cohort.advance(steps))
 

@@ -1,0 +1,191 @@
+"""The fused kernel of a linear readout's squared error: predictions exist for one block of rows at a time.
+
+inputs[row, :]    a row [h, 1]: the 1 brings in the bias
+weights[k, lane]  packed; k runs over the row, lanes are outputs
+errors[row, lane] inputs @ weights - targets, then their gradients
+"""
+
+from rnn_compare.recurrence.cpu.kernels import (
+    copy,
+    fill_zeros,
+    inline,
+    njit,
+    product,
+    up,
+)
+from rnn_compare.recurrence.cpu.tasks import set_plan
+from rnn_compare.recurrence.cpu.vector import GRADIENT_ROWS, WIDTH, fma, load, load_some, store, store_some
+from rnn_compare.recurrence.cpu.xla_ffi import arg, arg_dim, arg_runs, as_floats, result, result_size, use_huge_pages
+
+BLOCK = 64  # rows at a time, a multiple of every TILE_ROWS
+PART = 8192  # least rows of a task
+
+multiply, add_gradient = product(1, False), product(1, True, GRADIENT_ROWS)
+
+
+@inline
+def sizes(frame):
+    """(rows, hidden units, outputs)."""
+    return arg_dim(frame, 0, 3) * arg_dim(frame, 0, 2), arg_dim(frame, 0, 1), arg_dim(frame, 1, 1)
+
+
+@inline
+def parts_of(rows):
+    """How many tasks share the rows: a power of two up to 64."""
+    parts = 1
+    while parts < 64 and rows >= 2 * parts * PART:
+        parts *= 2
+    return parts
+
+
+@inline
+def tasks_of(frame):
+    return arg_runs(frame, 0, 3) * parts_of(sizes(frame)[0])
+
+
+@inline
+def input_stride(h):
+    return up(h + 1 + GRADIENT_ROWS, WIDTH)
+
+
+@njit
+def pack_weights(frame, run, h, outputs, weights):
+    """[kernel; bias], and zeros in the lanes beyond the outputs."""
+    lanes = up(outputs, WIDTH)
+    for i in range(h + 1):
+        row = arg(frame, 1) + (run * h + i) * outputs if i < h else arg(frame, 2) + run * outputs
+        for lane in range(0, outputs, WIDTH):
+            store(weights + (i * lanes + lane), load_some(row + lane, outputs - lane))
+
+
+@njit
+def fill_errors(frame, at, rows, h, outputs, weights, inputs, errors):
+    """The errors of up to BLOCK rows of all runs' rows, from row `at` on."""
+    lanes, stride = up(outputs, WIDTH), input_stride(h)
+    for row in range(rows):
+        copy(arg(frame, 0) + (at + row) * h, inputs + row * stride, h)
+        inputs[row * stride + h] = 1
+    multiply(
+        inputs, stride, 1, rows,
+        weights, WIDTH, lanes, lanes // WIDTH, h + 1,
+        errors, lanes, WIDTH,
+    )  # fmt: skip
+    for row in range(rows):
+        for lane in range(0, outputs, WIDTH):
+            p = errors + (row * lanes + lane)
+            target = arg(frame, 3) + ((at + row) * outputs + lane)
+            store(p, load(p) - load_some(target, outputs - lane))
+
+
+def forward_plan(frame, out):
+    """Results: the mean squared error of each output."""
+    _, h, outputs = sizes(frame)
+    lanes, tasks = up(outputs, WIDTH), tasks_of(frame)
+    set_plan(out, tasks, tasks * lanes, (h + 1) * lanes + BLOCK * (input_stride(h) + lanes) + lanes)
+
+
+def forward_task(frame, workspace, scratch, index):
+    """The sum of squares of one part of one run, into its place in the workspace."""
+    rows, h, outputs = sizes(frame)
+    lanes, parts = up(outputs, WIDTH), parts_of(rows)
+    run, part = index // parts, index % parts
+    weights = as_floats(scratch)
+    inputs = weights + (h + 1) * lanes
+    errors = inputs + BLOCK * input_stride(h)
+    total = as_floats(workspace) + index * lanes
+    pack_weights(frame, run, h, outputs, weights)
+    fill_zeros(inputs, BLOCK * input_stride(h))
+    fill_zeros(total, lanes)
+    end = (part + 1) * rows // parts
+    for first in range(part * rows // parts, end, BLOCK):
+        count = min(BLOCK, end - first)
+        fill_errors(frame, run * rows + first, count, h, outputs, weights, inputs, errors)
+        for lane in range(0, lanes, WIDTH):
+            squares = load(errors + lane) * load(errors + lane)  # a block by itself: partial sums round less
+            for row in range(1, count):
+                e = load(errors + (row * lanes + lane))
+                squares = fma(e, e, squares)
+            store(total + lane, load(total + lane) + squares)
+
+
+def forward_finish(frame, workspace):
+    """Adds the parts, in their order."""
+    rows, _, outputs = sizes(frame)
+    lanes, parts = up(outputs, WIDTH), parts_of(rows)
+    for run in range(tasks_of(frame) // parts):
+        for output in range(outputs):
+            total = 0.0
+            for part in range(parts):
+                total += as_floats(workspace)[(run * parts + part) * lanes + output]
+            result(frame, 0)[run * outputs + output] = total / rows
+
+
+def backward_plan(frame, out):
+    """Results: the gradients of the hidden states, the kernel and the bias; argument 4 is that of the result."""
+    _, h, outputs = sizes(frame)
+    use_huge_pages(frame, 0)
+    lanes, units, tasks = up(outputs, WIDTH), up(h, WIDTH), tasks_of(frame)
+    scratch = (h + 1) * lanes + outputs * units + lanes + BLOCK * (input_stride(h) + lanes + units)
+    set_plan(out, tasks, tasks * up(h + 1, GRADIENT_ROWS) * lanes, scratch)
+
+
+def backward_task(frame, workspace, scratch, index):
+    """The hidden states' gradients of one part of one run, and its share of the parameters'."""
+    rows, h, outputs = sizes(frame)
+    lanes, units, stride, parts = up(outputs, WIDTH), up(h, WIDTH), input_stride(h), parts_of(rows)
+    run, part = index // parts, index % parts
+    weights = as_floats(scratch)
+    transposed = weights + (h + 1) * lanes
+    scale = transposed + outputs * units
+    inputs = scale + lanes
+    errors = inputs + BLOCK * stride
+    dhidden = errors + BLOCK * lanes
+    dweights = as_floats(workspace) + index * up(h + 1, GRADIENT_ROWS) * lanes
+    pack_weights(frame, run, h, outputs, weights)
+    fill_zeros(transposed, outputs * units + lanes)
+    for output in range(outputs):
+        scale[output] = 2 * arg(frame, 4)[run * outputs + output] / rows
+        for unit in range(h):
+            transposed[output * units + unit] = arg(frame, 1)[(run * h + unit) * outputs + output]
+    fill_zeros(inputs, BLOCK * stride)
+    fill_zeros(dweights, up(h + 1, GRADIENT_ROWS) * lanes)
+    end = (part + 1) * rows // parts
+    for first in range(part * rows // parts, end, BLOCK):
+        count, at = min(BLOCK, end - first), run * rows + first
+        fill_errors(frame, at, count, h, outputs, weights, inputs, errors)
+        for row in range(count):
+            for lane in range(0, lanes, WIDTH):
+                p = errors + (row * lanes + lane)
+                store(p, load(p) * load(scale + lane))
+        multiply(
+            errors, lanes, 1, count,
+            transposed, WIDTH, units, units // WIDTH, outputs,
+            dhidden, units, WIDTH,
+        )  # fmt: skip
+        for row in range(count):
+            for unit in range(0, h, WIDTH):
+                target = result(frame, 0) + ((at + row) * h + unit)
+                store_some(target, load(dhidden + (row * units + unit)), h - unit)
+        add_gradient(
+            inputs, 1, stride, h + 1,
+            errors, WIDTH, lanes, lanes // WIDTH, count,
+            dweights, lanes, WIDTH,
+        )  # fmt: skip
+
+
+def backward_finish(frame, workspace):
+    """Adds the parts of the parameters' gradients, in their order."""
+    rows, h, outputs = sizes(frame)
+    lanes, parts = up(outputs, WIDTH), parts_of(rows)
+    dkernel, dbias = result(frame, 1), result(frame, 2)
+    for i in range(result_size(frame, 1)):
+        dkernel[i] = 0
+    for i in range(result_size(frame, 2)):
+        dbias[i] = 0
+    for index in range(tasks_of(frame)):
+        run = index // parts
+        dweights = as_floats(workspace) + index * up(h + 1, GRADIENT_ROWS) * lanes
+        for output in range(outputs):
+            for unit in range(h):
+                dkernel[(run * h + unit) * outputs + output] += dweights[unit * lanes + output]
+            dbias[run * outputs + output] += dweights[h * lanes + output]

@@ -1,0 +1,305 @@
+"""A bridge from XLA's foreign function interface (FFI) to Numba, without a C compiler.
+
+XLA calls a *handler*: a C function that gets the address of a call frame, a C struct that `xla/ffi/api/c_api.h`
+describes (jaxlib ships it, see `jax.ffi.include_dir()`). Here a handler is a Numba `cfunc`. The structs are described
+with ctypes, only to let ctypes compute the offsets of their fields; compiled code then reads at address + offset.
+"""
+
+import ctypes
+import sys
+from ctypes import c_int, c_int64, c_size_t, c_uint32, c_void_p
+
+import numba
+from llvmlite import ir
+from numba import types
+from numba.extending import intrinsic
+
+# --- The C structs.
+
+
+def _struct(name, *fields):
+    """A ctypes struct; like all of them in the API it begins with its size and extensions."""
+    header = [("struct_size", c_size_t), ("extension_start", c_void_p)]
+    return type(name, (ctypes.Structure,), {"_fields_": header + list(fields)})
+
+
+class Extension(ctypes.Structure):
+    _fields_ = [("struct_size", c_size_t), ("type", c_int), ("next", c_void_p)]
+
+
+ApiVersion = _struct("ApiVersion", ("major", c_int), ("minor", c_int))
+
+
+class Metadata(ctypes.Structure):
+    _fields_ = [("struct_size", c_size_t), ("api_version", ApiVersion), ("traits", c_uint32)]
+
+
+class MetadataExtension(ctypes.Structure):
+    _fields_ = [("base", Extension), ("metadata", c_void_p)]
+
+
+Buffer = _struct("Buffer", ("dtype", c_int), ("data", c_void_p), ("rank", c_int64), ("dims", c_void_p))
+# XLA_FFI_Args, XLA_FFI_Rets: arguments and results are arrays of pointers to buffers
+Buffers = _struct("Buffers", ("size", c_int64), ("types", c_void_p), ("items", c_void_p))
+Attrs = _struct("Attrs", ("size", c_int64), ("types", c_void_p), ("names", c_void_p), ("items", c_void_p))
+CallFrame = _struct(
+    "CallFrame",
+    ("api", c_void_p),
+    ("context", c_void_p),
+    ("stage", c_int),
+    ("args", Buffers),
+    ("results", Buffers),
+    ("attrs", Attrs),
+)
+ScheduleArgs = _struct("ScheduleArgs", ("context", c_void_p), ("task", c_void_p), ("data", c_void_p))
+NumThreadsArgs = _struct("NumThreadsArgs", ("context", c_void_p), ("num_threads", c_void_p))
+ErrorDestroyArgs = _struct("ErrorDestroyArgs", ("error", c_void_p))
+ErrorCreateArgs = _struct("ErrorCreateArgs", ("message", c_void_p), ("code", c_int))
+API_FUNCTIONS = (
+    "Error_Create",
+    "Error_GetMessage",
+    "Error_Destroy",
+    "Handler_Register",
+    "Stream_Get",
+    "Type_Register",
+    "ExecutionContext_Get",
+    "State_Set",
+    "State_Get",
+    "DeviceMemory_Allocate",
+    "DeviceMemory_Free",
+    "ThreadPool_Schedule",
+    "ThreadPool_NumThreads",
+)
+Api = _struct(
+    "Api",
+    ("version", ApiVersion),
+    ("internal", c_void_p),
+    *((function, c_void_p) for function in API_FUNCTIONS),
+)
+
+# What the structs above describe: XLA itself refuses a handler of another major version
+# and fields are only ever appended within one; each struct carries its size besides.
+API_MAJOR, API_MINOR = 0, 1
+METADATA_EXTENSION = 1
+FLOAT32 = 11
+RESOURCE_EXHAUSTED, INTERNAL = 8, 13
+
+# --- Memory at an address.
+
+word = types.int64
+floats = types.CPointer(types.float32)
+
+
+def _address(builder, value, type_):
+    return builder.inttoptr(value, type_.as_pointer())
+
+
+@intrinsic
+def peek(typingctx, address):
+    """The 64-bit word at an address."""
+
+    def codegen(context, builder, signature, args):
+        return builder.load(_address(builder, args[0], ir.IntType(64)))
+
+    return word(word), codegen
+
+
+@intrinsic
+def peek32(typingctx, address):
+    """The 32-bit integer at an address."""
+
+    def codegen(context, builder, signature, args):
+        value = builder.load(_address(builder, args[0], ir.IntType(32)))
+        return builder.sext(value, ir.IntType(64))
+
+    return word(word), codegen
+
+
+@intrinsic
+def poke(typingctx, address, value):
+    """Writes a 64-bit word."""
+
+    def codegen(context, builder, signature, args):
+        builder.store(args[1], _address(builder, args[0], ir.IntType(64)))
+        return context.get_dummy_value()
+
+    return types.void(word, word), codegen
+
+
+@intrinsic
+def poke32(typingctx, address, value):
+    """Writes a 32-bit integer."""
+
+    def codegen(context, builder, signature, args):
+        value = builder.trunc(args[1], ir.IntType(32))
+        builder.store(value, _address(builder, args[0], ir.IntType(32)))
+        return context.get_dummy_value()
+
+    return types.void(word, word), codegen
+
+
+@intrinsic
+def fetch_add(typingctx, address, value):
+    """Adds to a 64-bit word atomically (a full barrier) and returns what was there before."""
+
+    def codegen(context, builder, signature, args):
+        pointer = _address(builder, args[0], ir.IntType(64))
+        return builder.atomic_rmw("add", pointer, args[1], "seq_cst")
+
+    return word(word, word), codegen
+
+
+@intrinsic
+def as_floats(typingctx, address):
+    """The address as a pointer to float32."""
+
+    def codegen(context, builder, signature, args):
+        return _address(builder, args[0], ir.FloatType())
+
+    return floats(word), codegen
+
+
+def _caller(count):
+    @intrinsic
+    def call(typingctx, function, arguments):
+        """Calls the C function at an address with a tuple of words; returns a word."""
+
+        def codegen(context, builder, signature, args):
+            i64 = ir.IntType(64)
+            c_type = ir.FunctionType(i64, [i64] * count)
+            values = [builder.extract_value(args[1], i) for i in range(count)]
+            return builder.call(_address(builder, args[0], c_type), values)
+
+        return word(word, types.UniTuple(word, count)), codegen
+
+    return call
+
+
+call1, call2, call4, call5 = map(_caller, (1, 2, 4, 5))
+
+
+@intrinsic(prefer_literal=True)
+def text(typingctx, string):
+    """The address of a constant C string."""
+
+    def codegen(context, builder, signature, args):
+        pointer = context.insert_const_string(builder.module, string.literal_value)
+        return builder.ptrtoint(pointer, ir.IntType(64))
+
+    return word(string), codegen
+
+
+malloc = types.ExternalFunction("malloc", word(word))
+free = types.ExternalFunction("free", types.void(word))
+
+# --- Reading a call frame.
+
+_ARGS = CallFrame.args.offset + Buffers.items.offset
+_RESULTS = CallFrame.results.offset + Buffers.items.offset
+_DATA, _DIMS, _RANK = Buffer.data.offset, Buffer.dims.offset, Buffer.rank.offset
+
+
+@numba.njit
+def arg(frame, i):
+    """The data of argument i."""
+    return as_floats(peek(peek(peek(frame + _ARGS) + 8 * i) + _DATA))
+
+
+@numba.njit
+def result(frame, i):
+    """The data of result i."""
+    return as_floats(peek(peek(peek(frame + _RESULTS) + 8 * i) + _DATA))
+
+
+@numba.njit
+def arg_dim(frame, i, axis):
+    """The size of argument i along an axis counted from the end (1 is the last)."""
+    buffer = peek(peek(frame + _ARGS) + 8 * i)
+    return peek(peek(buffer + _DIMS) + 8 * (peek(buffer + _RANK) - axis))
+
+
+@numba.njit
+def _size(buffer, last):
+    size = 1
+    for axis in range(peek(buffer + _RANK) - last):
+        size *= peek(peek(buffer + _DIMS) + 8 * axis)
+    return size
+
+
+@numba.njit
+def arg_runs(frame, i, axes):
+    """The product of the sizes of argument i's axes, less the last ones."""
+    return _size(peek(peek(frame + _ARGS) + 8 * i), axes)
+
+
+@numba.njit
+def result_size(frame, i):
+    """The number of elements of result i."""
+    return _size(peek(peek(frame + _RESULTS) + 8 * i), 0)
+
+
+_HUGE_PAGES_FROM, _PAGE, _MADV_HUGEPAGE = 1 << 23, 4096, 14
+
+if sys.platform == "linux":
+    _madvise = types.ExternalFunction("madvise", types.int32(word, word, types.int32))
+
+    @numba.njit
+    def use_huge_pages(frame, i):
+        """Lets Linux back a big result with 2 MB pages.
+
+        XLA's memory for it is fresh from the system: touching it page by page can cost as
+        much as computing it. Where the system doesn't want that, nothing happens.
+        """
+        buffer = peek(peek(frame + _RESULTS) + 8 * i)
+        start = (peek(buffer + _DATA) + _PAGE - 1) // _PAGE * _PAGE
+        size = peek(buffer + _DATA) + 4 * _size(buffer, 0) - start
+        if size > _HUGE_PAGES_FROM:
+            _madvise(start, size // _PAGE * _PAGE, _MADV_HUGEPAGE)
+else:
+
+    @numba.njit
+    def use_huge_pages(frame, i):
+        """Does nothing outside Linux."""
+
+
+# --- Answering XLA.
+
+FRAME_SIZE = ctypes.sizeof(CallFrame)
+_EXTENSIONS = CallFrame.extension_start.offset
+API, CONTEXT = CallFrame.api.offset, CallFrame.context.offset
+_EXTENSION_TYPE = Extension.type.offset
+_METADATA = MetadataExtension.metadata.offset
+_MAJOR = Metadata.api_version.offset + ApiVersion.major.offset
+_MINOR = Metadata.api_version.offset + ApiVersion.minor.offset
+_TRAITS = Metadata.traits.offset
+
+
+@numba.njit
+def answer_metadata(frame):
+    """Whether XLA only asked which API version the handler is for; answers it if so."""
+    extension = peek(frame + _EXTENSIONS)
+    if extension == 0 or peek32(extension + _EXTENSION_TYPE) != METADATA_EXTENSION:
+        return False
+    metadata = peek(extension + _METADATA)
+    poke32(metadata + _MAJOR, API_MAJOR)
+    poke32(metadata + _MINOR, API_MINOR)
+    poke32(metadata + _TRAITS, 0)
+    return True
+
+
+_ERROR_CREATE = Api.Error_Create.offset
+_ERROR_CREATE_SIZE = ctypes.sizeof(ErrorCreateArgs)
+_MESSAGE, _CODE = ErrorCreateArgs.message.offset, ErrorCreateArgs.code.offset
+
+
+@numba.njit
+def error(frame, code, message):
+    """An error for XLA, which it raises in Python; `message` is a `text`."""
+    args = malloc(_ERROR_CREATE_SIZE)
+    poke(args, _ERROR_CREATE_SIZE)
+    poke(args + 8, 0)
+    poke(args + _MESSAGE, message)
+    poke32(args + _CODE, code)
+    made = call1(peek(peek(frame + API) + _ERROR_CREATE), (args,))
+    free(args)
+    return made
