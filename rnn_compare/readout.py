@@ -33,8 +33,15 @@ def squared_error(hidden: jax.Array, kernel: jax.Array, bias: jax.Array, targets
 
     Returns:
         The means over T and B, [O].
+
+    Raises:
+        ValueError: shapes that do not fit together.
     """
     if backend == "cpu":
+        # Compiled code reads memory by these shapes: a wrong one must not get there.
+        (T, B, H), (O,) = hidden.shape, bias.shape
+        if kernel.shape != (H, O) or targets.shape != (T, B, O):
+            raise ValueError(f"the shapes {kernel.shape} and {targets.shape} must be {(H, O)} and {(T, B, O)}")
         return _fused(hidden, kernel, bias, targets)
     return jnp.mean(jnp.square(readout(hidden, kernel, bias) - targets), axis=(0, 1))
 

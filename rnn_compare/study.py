@@ -166,6 +166,7 @@ def train(runs: list[Run], workdir: Path) -> None:
     config = runs[0].config
     epochs, histogram_every = config.train.epochs, config.log.histogram_every
     cohort = Cohort([(run.config, run.seed) for run in runs])
+    say("compiling (the CPU kernels' machine code is kept: the first time takes some 10 s more)")
     cohort.compile()
     prepared = time.perf_counter() - start
     say(f"{cohort.parameters} parameters each; data, initial weights and compiling took {prepared:.1f} s")

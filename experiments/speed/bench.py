@@ -95,7 +95,7 @@ def compare(cell: str, size: Size, repeats: int, steps: int) -> dict:
         print(f"{cell}: {name} {worker.problem or 'is warm'}", flush=True)
         if worker.problem is None:
             workers[name] = worker
-    for repeat in range(repeats):
+    for repeat in range(repeats if workers else 0):
         for worker in workers.values():
             worker.measure(steps)
         print(f"{cell}: round {repeat + 1} of {repeats}: ", end="")

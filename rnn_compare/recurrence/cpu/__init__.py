@@ -44,14 +44,23 @@ def recurrence(cell: RecurrentCell, params: Any, x: jax.Array, carry: Carry) -> 
     Under `jax.vmap`, every operand gets the leading axis, and the runs are computed side by side in one call.
 
     Raises:
-        ValueError: the cell has no kernel, or an operand is not float32.
+        ValueError: the cell has no kernel, or an operand is not float32 or has another shape than it should.
     """
     name = kernel_of(cell)
     if name is None:
         raise ValueError(f"the backend cpu has no kernel for {type(cell).__name__}")
-    if wrong := [leaf.dtype for leaf in jax.tree.leaves((params, x, carry)) if leaf.dtype != jnp.float32]:
+    operands = (tuple(params[key] for key in PARAMETERS), x, carry)
+    if wrong := [leaf.dtype for leaf in jax.tree.leaves(operands) if leaf.dtype != jnp.float32]:
         raise ValueError(f"the backend cpu computes in float32, and was given {wrong[0]}")
-    return _recurrence(name, tuple(params[key] for key in PARAMETERS), x, carry)
+    # Compiled code reads memory by these shapes: a wrong one must not get there.
+    (T, B, F), H, width = x.shape, cell.units, cell.units * len(cell.gates)
+    states = jax.tree.map(lambda leaf: leaf.shape, cell.initialize_carry(B))
+    expected = (((F, width), (H, width), (width,), (width,)), (T, B, F), states)
+    if (shapes := jax.tree.map(lambda leaf: leaf.shape, operands)) != expected:
+        raise ValueError(f"the backend cpu was given the shapes {shapes} and expects {expected}")
+    if T == 0:
+        return jnp.zeros((0, B, H)), carry
+    return _recurrence(name, *operands)
 
 
 def _float32(*shape: int) -> jax.ShapeDtypeStruct:

@@ -27,7 +27,6 @@ _F32, _I32 = ir.FloatType(), ir.IntType(32)
 _VEC, _INTS = ir.VectorType(_F32, WIDTH), ir.VectorType(_I32, WIDTH)
 _MASK = ir.VectorType(ir.IntType(1), WIDTH)
 floats = types.CPointer(types.float32)
-LOCALITY = 3
 
 
 class Vec(types.Type):
@@ -143,7 +142,7 @@ def prefetch(typingctx, p):
             "llvm.prefetch.p0",
         )
         address = builder.bitcast(args[0], pointer)
-        builder.call(function, [address, _I32(0), _I32(LOCALITY), _I32(1)])
+        builder.call(function, [address, _I32(0), _I32(3), _I32(1)])
         return context.get_dummy_value()
 
     return types.void(floats), codegen
@@ -216,8 +215,8 @@ def fma(typingctx, a, b, c):
     return vec(a, b, c), codegen
 
 
-def _choose(condition):
-    """An intrinsic: a where `a condition b`, else b; or lo/hi limits that let NaN through."""
+def _limit(condition):
+    """An intrinsic that puts the bound where the value is beyond it; NaN stays NaN."""
 
     @intrinsic
     def limit(typingctx, a, bound):
@@ -231,7 +230,7 @@ def _choose(condition):
     return limit
 
 
-at_least, at_most = _choose("<"), _choose(">")
+at_least, at_most = _limit("<"), _limit(">")
 
 
 @intrinsic
