@@ -165,11 +165,11 @@ def train(runs: list[Run], workdir: Path) -> None:
     start = time.perf_counter()
     config = runs[0].config
     epochs, histogram_every = config.train.epochs, config.log.histogram_every
+    say("preparing data, initial weights and the program (the first time on a machine, 10 to 20 s)")
     cohort = Cohort([(run.config, run.seed) for run in runs])
-    say("compiling (the CPU kernels' machine code is kept: the first time takes some 10 s more)")
     cohort.compile()
     prepared = time.perf_counter() - start
-    say(f"{cohort.parameters} parameters each; data, initial weights and compiling took {prepared:.1f} s")
+    say(f"prepared in {prepared:.1f} s; {cohort.parameters} parameters each")
     logs = [RunLog(workdir / run.name, {"seed": run.seed, **as_json(run.config)}) for run in runs]
     chunks: list[dict[str, Any]] = []
     diverged: dict[int, int] = {}  # the run's place in the cohort -> epoch
