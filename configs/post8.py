@@ -1,7 +1,7 @@
 """post8: an LSTM and a GRU of 16 units on 40 sequences of 20,000 steps, 1000 epochs.
 
 Command:  python -m rnn_compare.main --config=configs/post8.py
-Hardware: 2 CPU cores, 2 GB of memory.  Time: 22 minutes.
+Hardware: 2 CPU cores, 1 GB of memory.  Time: 2 minutes.
 Result:   experiments/post8/README.md
 """
 

@@ -54,6 +54,7 @@ class Worker:
         self._process = context.Process(target=serve, args=(theirs, name, cell, size), daemon=True)
         self._process.start()
         theirs.close()
+        self.size = size
         self.seconds: list[float] = []
         self.peak_bytes = 0
         try:
@@ -113,7 +114,7 @@ def grow(cell: str, name: str, size: Size, repeats: int) -> dict:
             worker = Worker(name, cell, size._replace(**{axis: value}))
             if worker.problem is None:
                 for _ in range(repeats):
-                    worker.measure(10 if axis == "T" and value <= 2_000 else 1)
+                    worker.measure(max(2, min(10, 200_000 // (worker.size.T * worker.size.R))))
                 results.setdefault(axis, {})[value] = worker.result()
                 print(f"{cell}: {axis} = {value}: {results[axis][value]['median'] * 1e3:.1f} ms", flush=True)
             else:
@@ -195,20 +196,22 @@ def main() -> None:
     """Measures, prints and writes."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--out", type=Path, required=True, help="folder for the results")
-    parser.add_argument("--repeats", type=int, default=9, help="measurements of each contender")
+    parser.add_argument("--repeats", type=int, default=9, help="measurements of each contender; 0 keeps those in DIR")
     parser.add_argument("--steps", type=int, default=3, help="training steps in one measurement")
     parser.add_argument("--cells", nargs="+", default=["lstm", "gru"])
     parser.add_argument("--length", type=int, default=20_000, help="time steps (T)")
-    parser.add_argument("--grow", default=next(iter(OURS)), help="whose growth to measure; empty for none")
+    parser.add_argument("--grow", default=next(iter(OURS)), help="whose growth to measure; empty keeps that in DIR")
     arguments = parser.parse_args()
     arguments.out.mkdir(parents=True, exist_ok=True)
     size = Size(T=arguments.length)
-    results: dict = {"machine": machine(), "size": size._asdict(), "steps": {}, "growth": {}}
-    for cell in arguments.cells:
+    file = arguments.out / "results.json"
+    results: dict = {"steps": {}, "growth": {}} | (json.loads(file.read_text()) if file.exists() else {})
+    results |= {"machine": machine(), "size": size._asdict()}
+    for cell in arguments.cells if arguments.repeats else ():
         results["steps"][cell] = compare(cell, size, arguments.repeats, arguments.steps)
     for cell in arguments.cells if arguments.grow else ():
         results["growth"][cell] = grow(cell, arguments.grow, size, 3)
-    (arguments.out / "results.json").write_text(json.dumps(results, indent=1) + "\n")
+    file.write_text(json.dumps(results, indent=1) + "\n")
     (arguments.out / "results.md").write_text(table(results))
     draw(results, arguments.out)
     print(table(results))
