@@ -20,10 +20,9 @@ from typing import Any, ClassVar
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
-from flax.typing import Initializer
 from jax.lax import Precision
 
-from rnn_compare.initializers import INITIALIZERS
+from rnn_compare.initializers import BIASES, matrix
 
 Carry = Any  # (c, h) for the LSTM, h for the GRU; every array [B, H]
 
@@ -39,31 +38,28 @@ class RecurrentCell(nn.Module):
     Attributes:
         features: size of the input (F).
         units: size of the hidden state (H).
-        kernel_init: initializer of the (F, nH) kernel.
-        recurrent_init: initializer of the (H, nH) recurrent kernel.
+        kernel_init: name of the (F, nH) kernel's initializer, one of `initializers.INITIALIZERS`.
+        recurrent_init: name of the (H, nH) recurrent kernel's.
+        bias_init: name of the recurrent bias' initializer, one of `initializers.BIASES`; the other bias starts at zero.
         gates: names of the n gates, in the order of the parameters' last axis.
-        unit_gates: gates whose recurrent bias starts at one instead of zero.
     """
 
     features: int
     units: int
-    kernel_init: Initializer = INITIALIZERS["glorot_uniform"]
-    recurrent_init: Initializer = INITIALIZERS["orthogonal"]
+    kernel_init: str = "glorot_uniform"
+    recurrent_init: str = "orthogonal"
+    bias_init: str = "unit_forget"
 
     gates: ClassVar[tuple[str, ...]]
-    unit_gates: ClassVar[tuple[str, ...]] = ()
 
     def setup(self) -> None:
         """Declares the four parameters."""
-        width = len(self.gates) * self.units
-        self.kernel = self.param("kernel", self.kernel_init, (self.features, width))
-        self.recurrent_kernel = self.param("recurrent_kernel", self.recurrent_init, (self.units, width))
+        n, width = len(self.gates), len(self.gates) * self.units
+        bias = BIASES[self.bias_init]
+        self.kernel = self.param("kernel", matrix(self.kernel_init, n), (self.features, width))
+        self.recurrent_kernel = self.param("recurrent_kernel", matrix(self.recurrent_init, n), (self.units, width))
         self.bias = self.param("bias", nn.initializers.zeros, (width,))
-        self.recurrent_bias = self.param("recurrent_bias", self._initial_recurrent_bias, (width,))
-
-    def _initial_recurrent_bias(self, key: jax.Array, shape: tuple[int, ...]) -> jax.Array:
-        ones = jnp.array([gate in self.unit_gates for gate in self.gates], jnp.float32)
-        return jnp.repeat(ones, self.units, total_repeat_length=shape[0])
+        self.recurrent_bias = self.param("recurrent_bias", lambda key: bias(key, self.gates, self.units).reshape(width))
 
     def project(self, x: jax.Array) -> jax.Array:
         """The input's part of the gates, [..., F] -> [..., nH]; any number of time steps at once."""
@@ -89,11 +85,10 @@ class LSTMCell(RecurrentCell):
 
         c' = σ(f)∘c + σ(i)∘tanh(z_c)        h' = σ(o)∘tanh(c')
 
-    The carry is (c, h). The forget gate's recurrent bias starts at one (Keras' `unit_forget_bias`).
+    The carry is (c, h). The forget gate's recurrent bias starts at one by default (Keras' `unit_forget_bias`).
     """
 
     gates = ("i", "f", "c", "o")
-    unit_gates = ("f",)
 
     def step(self, carry: Carry, projected: jax.Array) -> tuple[Carry, jax.Array]:
         """One step; see the class."""

@@ -124,11 +124,15 @@ KEYS: dict[str, Key] = {
     "model.recurrent_init": Key(
         "orthogonal", one_of(initializers.INITIALIZERS), "initial recurrent kernel, whole (H, nH)", True
     ),
+    "model.bias_init": Key("unit_forget", one_of(initializers.BIASES), "initial recurrent bias", True),
     "optimizer.name": Key("adam", one_of(optimizers.OPTIMIZERS), "update rule"),
-    "optimizer.learning_rate": Key(0.001, number(above=0), "constant learning rate", True),
-    "optimizer.clip_norm": Key(1.0, number(above=0), "largest global norm of the gradient", True),
+    "optimizer.learning_rate": Key(0.001, number(above=0), "learning rate, at its highest", True),
+    "optimizer.schedule": Key("constant", one_of(optimizers.SCHEDULES), "how the rate goes over the epochs"),
+    "optimizer.clip": Key("global_norm", one_of(optimizers.CLIPS), "which norm of the gradient is clipped"),
+    "optimizer.clip_norm": Key(1.0, number(above=0), "largest norm of the gradient, or of each tensor's", True),
     "train.epochs": Key(1000, whole(1), "full-batch updates"),
     "train.chunk": Key(10, whole(1), "most epochs per dispatch; the host sees losses once per chunk"),
+    "train.memory": Key(0.0, number(0), "GB that stacked runs may take at once; 0: half of the device's", True),
     "train.backend": Key("auto", one_of(("auto", *recurrence.BACKENDS)), "how the recurrence is computed"),
     "log.histogram_every": Key(100, whole(1), "epochs between histograms of the parameters"),
 }

@@ -32,6 +32,8 @@ def parse(argv: list[str]) -> list[str]:
         left = flags.FLAGS([arg for arg in argv if not OVERRIDE.fullmatch(arg)])[1:]
     except flags.Error as error:
         raise UserError(" ".join(str(error).split())) from None
+    if flags.FLAGS["verbosity"].using_default_value:
+        flags.FLAGS.verbosity = logging.WARNING  # app.run would choose INFO, at which JAX is talkative
     if left:
         raise UserError(f"{left[0]} is not a flag: write --config.KEY=VALUE for a key of the config")
     if not CONFIG.value:
@@ -41,8 +43,6 @@ def parse(argv: list[str]) -> list[str]:
 
 def main(overrides: list[str]) -> int:
     """Runs the study and returns the exit code."""
-    if flags.FLAGS["verbosity"].using_default_value:
-        logging.set_verbosity(logging.WARNING)  # absl's default in a program is INFO, at which JAX is talkative
     path = str(CONFIG.value)
     workdir = Path(WORKDIR.value or Path("runs") / Path(path).stem)
     return 0 if study.execute(load(path, overrides), workdir, DRY_RUN.value) else 1

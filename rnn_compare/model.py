@@ -12,7 +12,7 @@ from ml_collections import ConfigDict
 
 from rnn_compare.cells import CELLS, RecurrentCell
 from rnn_compare.data import ACTIONS
-from rnn_compare.initializers import INITIALIZERS
+from rnn_compare.initializers import matrix
 from rnn_compare.readout import readout, squared_error
 from rnn_compare.recurrence import pick, recurrence
 
@@ -71,7 +71,7 @@ class Head(nn.Module):
     @nn.compact
     def __call__(self) -> tuple[jax.Array, jax.Array]:
         """The kernel (H, outputs) and the bias (outputs,)."""
-        kernel = self.param("kernel", INITIALIZERS["glorot_uniform"], (self.units, self.outputs))
+        kernel = self.param("kernel", matrix("glorot_uniform"), (self.units, self.outputs))
         return kernel, self.param("bias", nn.initializers.zeros, (self.outputs,))
 
 
@@ -84,8 +84,9 @@ def make_model(config: ConfigDict) -> Model:
     cell = CELLS[config.model.cell](
         features=config.data.window,
         units=config.model.units,
-        kernel_init=INITIALIZERS[config.model.kernel_init],
-        recurrent_init=INITIALIZERS[config.model.recurrent_init],
+        kernel_init=config.model.kernel_init,
+        recurrent_init=config.model.recurrent_init,
+        bias_init=config.model.bias_init,
     )
     return Model(cell, pick(config.train.backend, cell))
 

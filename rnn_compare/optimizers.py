@@ -1,6 +1,6 @@
-"""Optimizers by name: clipping by the global norm, then the update rule.
+"""Optimizers by name: clipping, then the update rule, in the forms and with the constants of Keras.
 
-Learning rate and clip norm may be traced, so that runs that differ in them share one compiled program.
+The learning rate and the clip norm may be traced, so that runs that differ in them share one compiled program.
 """
 
 from collections.abc import Callable
@@ -15,15 +15,15 @@ class Hyper(NamedTuple):
     """The optimizer's numbers, scalars (a float or a traced array).
 
     Attributes:
-        learning_rate: constant step size.
-        clip_norm: largest global norm of the gradient.
+        learning_rate: step size, at its highest.
+        clip_norm: largest norm of the gradient.
     """
 
     learning_rate: Any
     clip_norm: Any
 
 
-class KerasAdamState(NamedTuple):
+class AdamState(NamedTuple):
     """Adam's moments, shaped as the parameters, and how many updates there were (int32 scalar)."""
 
     updates: jax.Array
@@ -31,34 +31,85 @@ class KerasAdamState(NamedTuple):
     v: Any
 
 
-def keras_adam(
-    learning_rate: Any, b1: float = 0.9, b2: float = 0.999, eps: float = 1e-7
-) -> optax.GradientTransformation:
+def adam(b1: float = 0.9, b2: float = 0.999, eps: float = 1e-7) -> optax.GradientTransformation:
     """Adam as Keras writes it, with ε outside the bias correction.
 
-    p ← p − lr·√(1 − b2ᵗ)/(1 − b1ᵗ) · m/(√v + ε), the form at the end of section 2 of Kingma & Ba (2015).
-    `optax.adam` adds ε to the corrected √v instead, which makes its ε larger by 1/√(1 − b2ᵗ) in comparison.
+    Updates are √(1 − b2ᵗ)/(1 − b1ᵗ) · m/(√v + ε), the form at the end of section 2 of Kingma & Ba (2015).
+    `optax.scale_by_adam` adds ε to the corrected √v instead, which makes its ε larger by 1/√(1 − b2ᵗ) in comparison.
     """
 
-    def init(params: Any) -> KerasAdamState:
+    def init(params: Any) -> AdamState:
         zeros = optax.tree.zeros_like(params)
-        return KerasAdamState(jnp.zeros([], jnp.int32), zeros, zeros)
+        return AdamState(jnp.zeros([], jnp.int32), zeros, zeros)
 
-    def update(grads: Any, state: KerasAdamState, params: Any = None) -> tuple[Any, KerasAdamState]:
+    def update(grads: Any, state: AdamState, params: Any = None) -> tuple[Any, AdamState]:
         count = state.updates + 1
         t = count.astype(jnp.float32)
         m = jax.tree.map(lambda m, g: m + (1 - b1) * (g - m), state.m, grads)
         v = jax.tree.map(lambda v, g: v + (1 - b2) * (g * g - v), state.v, grads)
-        rate = learning_rate * jnp.sqrt(1 - b2**t) / (1 - b1**t)
-        updates = jax.tree.map(lambda m, v: -rate * m / (jnp.sqrt(v) + eps), m, v)
-        return updates, KerasAdamState(count, m, v)
+        scale = jnp.sqrt(1 - b2**t) / (1 - b1**t)
+        updates = jax.tree.map(lambda m, v: scale * m / (jnp.sqrt(v) + eps), m, v)
+        return updates, AdamState(count, m, v)
 
     return optax.GradientTransformation(init, update)
 
 
-OPTIMIZERS: dict[str, Callable[[Any], optax.GradientTransformation]] = {"adam": keras_adam}
+# Each rule's updates, before they are multiplied by minus the learning rate.
+OPTIMIZERS: dict[str, Callable[[], optax.GradientTransformation]] = {
+    "adam": adam,
+    # Keras' AdamW: decay 0.004, as a share of the parameter and times the rate.
+    "adamw": lambda: optax.chain(adam(), optax.add_decayed_weights(0.004)),
+    "sgd": optax.identity,
+    "rmsprop": lambda: optax.scale_by_rms(decay=0.9, eps=1e-7, eps_in_sqrt=True),
+    "adagrad": lambda: optax.scale_by_rss(initial_accumulator_value=0.1, eps=1e-7),
+    "adadelta": lambda: optax.scale_by_adadelta(rho=0.95, eps=1e-7),
+}
+
+CLIPS: dict[str, Callable[[Any], optax.GradientTransformation]] = {
+    "global_norm": optax.clip_by_global_norm,
+    "tensor_norm": lambda norm: _clip_each(norm),
+    "none": lambda norm: optax.identity(),
+}
 
 
-def make(name: str, hyper: Hyper) -> optax.GradientTransformation:
-    """The optimizer `name`, behind a clip by the global norm over all gradients."""
-    return optax.chain(optax.clip_by_global_norm(hyper.clip_norm), OPTIMIZERS[name](hyper.learning_rate))
+def _clip_each(norm: Any) -> optax.GradientTransformation:
+    """Clips each tensor by its own norm, as Keras' `clipnorm` does from TensorFlow 2 on."""
+
+    def clip(grad: jax.Array) -> jax.Array:
+        return grad * jnp.minimum(1.0, norm / jnp.maximum(jnp.linalg.norm(grad), jnp.finfo(grad.dtype).tiny))
+
+    return optax.stateless(lambda grads, _: jax.tree.map(clip, grads))
+
+
+# The share of the learning rate at update t (from 0) of n.
+SCHEDULES: dict[str, Callable[[jax.Array, int], jax.Array]] = {
+    "constant": lambda t, n: jnp.ones_like(t),
+    "linear": lambda t, n: 1 - t / n,
+    "cosine": lambda t, n: 0.5 * (1 + jnp.cos(jnp.pi * t / n)),
+    "warmup_cosine": lambda t, n: jnp.minimum((t + 1) / (0.05 * n), 0.5 * (1 + jnp.cos(jnp.pi * t / n))),
+}
+
+
+class Recipe(NamedTuple):
+    """What of an optimizer a compiled program depends on; hashable.
+
+    Attributes:
+        name: in `OPTIMIZERS`.
+        clip: in `CLIPS`.
+        schedule: in `SCHEDULES`.
+        epochs: updates that the schedule is stretched over.
+    """
+
+    name: str
+    clip: str
+    schedule: str
+    epochs: int
+
+
+def make(recipe: Recipe, hyper: Hyper) -> optax.GradientTransformation:
+    """The whole optimizer: clip, update rule, scheduled rate."""
+
+    def rate(t: jax.Array) -> jax.Array:
+        return -hyper.learning_rate * SCHEDULES[recipe.schedule](jnp.asarray(t, jnp.float32), recipe.epochs)
+
+    return optax.chain(CLIPS[recipe.clip](hyper.clip_norm), OPTIMIZERS[recipe.name](), optax.scale_by_schedule(rate))

@@ -23,7 +23,7 @@ from rnn_compare import report
 from rnn_compare.config import KEYS, UserError, leaves, set_value, settings
 from rnn_compare.logs import Progress, RunLog, say, write_study_log
 from rnn_compare.model import make_model
-from rnn_compare.train import Chunk, Cohort
+from rnn_compare.train import Chunk, Cohort, memory_needed
 
 FINISHED, DIVERGED = "finished", "diverged"
 
@@ -78,6 +78,24 @@ def cohorts(runs: list[Run]) -> list[list[Run]]:
         shape = tuple((key, value) for key, value in leaves(run.config) if not KEYS[key].stacks)
         groups.setdefault(shape, []).append(run)
     return list(groups.values())
+
+
+def split(cohort: list[Run], budget: int) -> list[list[Run]]:
+    """Cuts a cohort into equal parts that fit into a budget of bytes, by what the compiled program says it needs."""
+    if len(cohort) < 3:
+        return [cohort]
+    two, three = (memory_needed(cohort[0].config, runs) for runs in (2, 3))
+    most = max(1, 2 + (budget - two) // (three - two))
+    parts = -(-len(cohort) // most)
+    return [cohort[i * len(cohort) // parts : (i + 1) * len(cohort) // parts] for i in range(parts)]
+
+
+def memory_budget(config: ConfigDict) -> int:
+    """Bytes that a cohort may take: `train.memory`, or half of the device's memory."""
+    if config.train.memory:
+        return int(config.train.memory * 1e9)
+    stats = jax.devices()[0].memory_stats()  # None on a CPU
+    return (stats["bytes_limit"] if stats else os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")) // 2
 
 
 def describe(cohort: list[Run]) -> Iterator[str]:
@@ -145,9 +163,12 @@ def execute(config: ConfigDict, workdir: Path, dry_run: bool) -> bool:
     say(f"device: {device.platform} ({device.device_kind}), {os.cpu_count()} CPU cores, JAX {jax.__version__}")
     try:
         for cohort in todo:
-            say(*describe(cohort))
+            make_model(cohort[0].config)
     except ValueError as error:
         raise UserError(f"config.train.backend: {error}") from None
+    todo = [part for cohort in todo for part in split(cohort, memory_budget(config))]
+    for cohort in todo:
+        say(*describe(cohort))
     if dry_run:
         return True
     workdir.mkdir(parents=True, exist_ok=True)

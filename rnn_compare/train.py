@@ -3,7 +3,7 @@
 Axis sizes: R runs, T time, B batch.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -17,7 +17,7 @@ from ml_collections import ConfigDict, FrozenConfigDict
 from rnn_compare import optimizers
 from rnn_compare.data import Batch, make_batch
 from rnn_compare.model import Model, losses, make_model
-from rnn_compare.optimizers import Hyper
+from rnn_compare.optimizers import Hyper, Recipe
 
 # A run's random numbers come from one root key; each purpose folds in its own constant.
 DATA, WEIGHTS = 0, 1
@@ -71,26 +71,39 @@ def init_state(config: ConfigDict, seed: int) -> TrainState:
         learning_rate=jnp.float32(config.optimizer.learning_rate),
         clip_norm=jnp.float32(config.optimizer.clip_norm),
     )
-    opt_state = optimizers.make(config.optimizer.name, hyper).init(params)
+    opt_state = optimizers.make(recipe(config), hyper).init(params)
     return TrainState(params, opt_state, hyper, jnp.array(True))
 
 
-def train_step(
-    state: TrainState, batch: Batch, model: Model, optimizer: str
+def recipe(config: ConfigDict) -> Recipe:
+    """The config's optimizer, less its numbers."""
+    return Recipe(config.optimizer.name, config.optimizer.clip, config.optimizer.schedule, config.train.epochs)
+
+
+def gradients(params: Any, batch: Batch, model: Model) -> tuple[jax.Array, Any]:
+    """The heavy half of one run's training step: forward and backward over the whole batch. Pure.
+
+    Returns:
+        Each output's mean squared error [7], and the gradients of the loss, shaped as `params`.
+    """
+
+    def loss(params: Any) -> tuple[jax.Array, jax.Array]:
+        errors: Any = model.apply({"params": params}, *batch, method="squared_error")
+        return losses(errors)["loss"], errors
+
+    (_, errors), grads = jax.value_and_grad(loss, has_aux=True)(params)
+    return errors, grads
+
+
+def update(
+    state: TrainState, errors: jax.Array, grads: Any, optimizer: Recipe
 ) -> tuple[TrainState, dict[str, jax.Array]]:
-    """One epoch of one run: a full-batch update. Pure.
+    """The light half: clip, the update rule, and what is logged. Pure.
 
     Returns:
         The new state, and the metrics of the parameters before the update. `grad_norm` is that before clipping.
     """
-
-    def loss(params: Any) -> tuple[jax.Array, dict[str, jax.Array]]:
-        errors: Any = model.apply({"params": params}, *batch, method="squared_error")
-        parts = losses(errors)
-        return parts["loss"], parts
-
-    (_, metrics), grads = jax.value_and_grad(loss, has_aux=True)(state.params)
-    metrics["grad_norm"] = optax.tree.norm(grads)
+    metrics = losses(errors) | {"grad_norm": optax.tree.norm(grads)}
     updates, opt_state = optimizers.make(optimizer, state.hyper).update(grads, state.opt_state, state.params)
     finite = state.finite & jnp.isfinite(metrics["loss"]) & jnp.isfinite(metrics["grad_norm"])
     updated = state.replace(params=optax.apply_updates(state.params, updates), opt_state=opt_state)
@@ -98,9 +111,44 @@ def train_step(
     return state, {name: jnp.where(finite, value, jnp.nan) for name, value in metrics.items()}
 
 
+def over_runs(function: Callable, count: jax.Array, fused: bool = False) -> Callable:
+    """The function of one run as a function of stacked runs.
+
+    On a GPU all runs are one wide computation. On a CPU they go one after the other through the same code, because
+    XLA's sums over [R, ...] round differently for each R, and no bit of a run may depend on those beside it. Fused
+    kernels keep the runs apart themselves.
+
+    Args:
+        function: of one run; arrays in, arrays out.
+        count: how many runs are stacked, traced: XLA would compile a loop of one step into other code.
+        fused: whether the function's arithmetic is all in fused kernels.
+    """
+    if fused or jax.default_backend() != "cpu":
+        return jax.vmap(function)
+
+    def one_by_one(*stacked: Any) -> Any:
+        if stacked_runs(stacked) == 1:  # for the same reason, the loop must see more than one
+            doubled = one_by_one(*jax.tree.map(lambda leaf: jnp.concatenate([leaf, leaf]), stacked))
+            return jax.tree.map(lambda leaf: leaf[:1], doubled)
+
+        def run(r: jax.Array, results: Any) -> Any:
+            result = function(*jax.tree.map(lambda leaf: leaf[r], stacked))
+            return jax.tree.map(lambda rows, row: rows.at[r].set(row), results, result)
+
+        results = jax.eval_shape(jax.vmap(function), *stacked)
+        return jax.lax.fori_loop(0, count, run, jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), results))
+
+    return one_by_one
+
+
+def stacked_runs(tree: Any) -> int:
+    """How many runs a tree of stacked arrays has, R."""
+    return jax.tree.leaves(tree)[0].shape[0]
+
+
 @partial(jax.jit, static_argnames=("model", "optimizer", "most"), donate_argnames="state")
 def train_chunk(
-    state: TrainState, batch: Batch, epochs: jax.Array, model: Model, optimizer: str, most: int
+    state: TrainState, batch: Batch, epochs: jax.Array, runs: jax.Array, model: Model, optimizer: Recipe, most: int
 ) -> tuple[TrainState, dict[str, jax.Array]]:
     """Several epochs of a whole cohort in one dispatch.
 
@@ -108,22 +156,38 @@ def train_chunk(
         state: the cohort's state, donated.
         batch: the cohort's data, leaves [R, T, B, ...].
         epochs: how many, a traced integer of at most `most`, so that a shorter last chunk recompiles nothing.
+        runs: how many, R, traced as well; see `over_runs`.
         model: shared by the cohort.
-        optimizer: its name, shared by the cohort.
+        optimizer: shared by the cohort, less its numbers.
         most: rows of the metrics' buffers.
 
     Returns:
         The new state and the metrics [most, R], of which the first `epochs` rows are filled.
     """
-    step = jax.vmap(partial(train_step, model=model, optimizer=optimizer))
+    heavy = over_runs(partial(gradients, model=model), runs, fused=model.backend != "scan")
+    light = over_runs(partial(update, optimizer=optimizer), runs)
 
     def epoch(i: jax.Array, carry: tuple) -> tuple:
         state, curves = carry
-        state, metrics = step(state, batch)
+        state, metrics = light(state, *heavy(state.params, batch))
         return state, {name: curves[name].at[i].set(metrics[name]) for name in curves}
 
     curves = {name: jnp.full((most, *state.finite.shape), jnp.nan) for name in METRICS}
     return jax.lax.fori_loop(0, epochs, epoch, (state, curves))
+
+
+def memory_needed(config: ConfigDict, runs: int) -> int:
+    """Bytes that a cohort takes on its device while it trains, read off the compiled program; nothing is computed."""
+    shapes = jax.eval_shape(lambda: (init_state(config, 0), init_batch(config, 0)))
+    state, batch = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct((runs, *leaf.shape), leaf.dtype), shapes)
+    memory = compile_chunk(config, state, batch).memory_analysis()
+    used = memory.argument_size_in_bytes + memory.output_size_in_bytes + memory.temp_size_in_bytes
+    return used - memory.alias_size_in_bytes
+
+
+def compile_chunk(config: ConfigDict, state: Any, batch: Any) -> Any:
+    """The training program of a cohort, for arrays or shapes [R, ...]."""
+    return train_chunk.lower(state, batch, 0, 0, make_model(config), recipe(config), config.train.chunk).compile()
 
 
 class Cohort:
@@ -136,22 +200,18 @@ class Cohort:
     def __init__(self, runs: list[tuple[ConfigDict, int]]):
         """Makes the data and the initial state of the (config, seed) pairs, which differ in stacking keys only."""
         config = runs[0][0]
-        self._model = make_model(config)
-        self._train = config.train
-        self._optimizer = config.optimizer.name
+        self._config = config
         self._batch = _stack([init_batch(config, seed) for config, seed in runs])
         self._state = _stack([init_state(config, seed) for config, seed in runs])
         self.parameters = sum(leaf[0].size for leaf in jax.tree.leaves(self._state.params))
 
     def compile(self) -> None:
         """Compiles the training program, so that the first chunk is as fast as the others."""
-        self._program = train_chunk.lower(
-            self._state, self._batch, 0, self._model, self._optimizer, self._train.chunk
-        ).compile()
+        self._program = compile_chunk(self._config, self._state, self._batch)
 
     def advance(self, epochs: int) -> dict[str, jax.Array]:
         """Dispatches up to `train.chunk` epochs; the metrics, [chunk, R], are filled up to `epochs`."""
-        self._state, curves = self._program(self._state, self._batch, epochs)
+        self._state, curves = self._program(self._state, self._batch, epochs, stacked_runs(self._state))
         return curves
 
     def fit(self, stop_every: int) -> Iterator[Chunk]:
@@ -161,8 +221,9 @@ class Cohort:
             stop_every: besides its own length, a chunk ends at every multiple of this many epochs.
         """
         start = 0
-        while start < self._train.epochs:
-            epochs = min(self._train.chunk, self._train.epochs - start, stop_every - start % stop_every)
+        train = self._config.train
+        while start < train.epochs:
+            epochs = min(train.chunk, train.epochs - start, stop_every - start % stop_every)
             metrics = {name: curve[:epochs] for name, curve in jax.device_get(self.advance(epochs)).items()}
             yield Chunk(start, metrics, jax.device_get(self._state.params))
             start += epochs

@@ -6,7 +6,8 @@ import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from rnn_compare.config import UserError, validate
-from rnn_compare.study import check_workdir, cohorts, execute, expand
+from rnn_compare.study import check_workdir, cohorts, execute, expand, split
+from rnn_compare.train import memory_needed
 
 
 @pytest.fixture
@@ -140,3 +141,17 @@ def test_a_garbled_workdir_is_refused(pair, tmp_path):
     (tmp_path / "config.json").write_text("{")
     with pytest.raises(UserError, match="cannot be read"):
         check_workdir(tmp_path, validate(pair))
+
+
+def test_a_cohort_that_is_too_large_is_split_by_what_it_needs(tiny):
+    tiny.seeds = 11
+    tiny.data.length = 500
+    (cohort,) = cohorts(expand(validate(tiny)))
+    four = memory_needed(cohort[0].config, 4)
+    parts = split(cohort, four)
+    assert [run for part in parts for run in part] == cohort
+    sizes = {len(part) for part in parts}
+    assert max(sizes) - min(sizes) <= 1
+    assert memory_needed(cohort[0].config, max(sizes)) <= four < memory_needed(cohort[0].config, 5)
+    assert split(cohort, 10**12) == [cohort]
+    assert [len(part) for part in split(cohort, 1)] == [1] * 11

@@ -9,7 +9,7 @@ from rnn_compare import optimizers
 from rnn_compare.config import validate
 from rnn_compare.model import losses, make_model
 from rnn_compare.optimizers import Hyper
-from rnn_compare.train import METRICS, Cohort, init_batch, init_state
+from rnn_compare.train import METRICS, Cohort, init_batch, init_state, recipe
 
 
 def fit(runs, stop_every=1000):
@@ -31,7 +31,7 @@ def test_training_is_the_plain_loop(cell, tiny):
     config = validate(tiny)
     curves, params = fit([(config, 3)])
     batch, state = init_batch(config, 3), init_state(config, 3)
-    model, tx = make_model(config), optimizers.make("adam", Hyper(0.001, 1.0))
+    model, tx = make_model(config), optimizers.make(recipe(config), Hyper(0.001, 1.0))
     expected, ours = state.params, []
     opt_state = tx.init(expected)
 
@@ -45,7 +45,7 @@ def test_training_is_the_plain_loop(cell, tiny):
     for _ in range(config.train.epochs):
         value, grads = loss_and_gradient(expected)
         ours.append((float(value), float(optax.tree.norm(grads))))
-        updates, opt_state = tx.update(grads, opt_state)
+        updates, opt_state = tx.update(grads, opt_state, expected)
         expected = optax.apply_updates(expected, updates)
     np.testing.assert_allclose(np.stack([curves["loss"], curves["grad_norm"]], -1)[:, 0], ours, rtol=2e-5)
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a[0], b, rtol=1e-4, atol=1e-6), params, expected)
@@ -129,3 +129,20 @@ def test_post8_starts_where_the_post_does():
     config.train.epochs = config.train.chunk = 1
     curves, _ = fit([(validate(config), 0)])
     assert 4.2 < curves["loss"][0, 0] < 4.8
+
+
+@pytest.mark.parametrize("backend", ["scan", "cpu"])
+@pytest.mark.parametrize("cell", ["lstm", "gru"])
+def test_a_run_does_not_depend_on_those_beside_it(cell, backend, tiny):
+    """Bit for bit, alone or stacked with runs of other seeds, initializers and rates."""
+    tiny.model.cell, tiny.train.backend, tiny.model.units = cell, backend, 16
+    first = validate(tiny)
+    tiny.optimizer.learning_rate = 0.01
+    tiny.model.recurrent_init = "identity_half"
+    second = validate(tiny)
+    runs = [(first, 0), (second, 0), (first, 1), (second, 5), (first, 4)]
+    curves, params = fit(runs)
+    for r in (0, 1, 4):
+        alone_curves, alone_params = fit([runs[r]])
+        assert_same_bits({k: v[:, r] for k, v in curves.items()}, {k: v[:, 0] for k, v in alone_curves.items()})
+        assert_same_bits(*(jax.tree.map(lambda leaf, i=i: leaf[i], t) for t, i in ((params, r), (alone_params, 0))))
