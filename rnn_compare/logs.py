@@ -12,6 +12,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemaini
 from rich.progress import Progress as Bar
 from tensorboardX import SummaryWriter
 
+from rnn_compare import hparams
+
 console = Console(highlight=False, markup=False, soft_wrap=True)
 
 
@@ -82,17 +84,26 @@ class RunLog:
             if np.abs(values).max() < 1e20:  # where TensorBoard's buckets end; false for NaN
                 self._writer.add_histogram(f"params/{name}", values, epoch)
 
-    def close(self) -> None:
-        """Writes what is still in memory."""
+    def end(self, epoch: int, axes: dict[str, Any], measures: dict[str, float], finished: bool) -> None:
+        """Writes the row of the HParams page, and what is still in memory."""
+        for name, value in measures.items():
+            if np.isfinite(value):
+                self._writer.add_scalar(f"final/{name}", value, epoch)
+        for summary in hparams.session(axes, finished):
+            self._writer.file_writer.add_summary(summary)
         self._writer.close()
 
 
-def write_study_log(workdir: Path, config: dict[str, Any], figure: Path, table: str) -> None:
-    """The study's own entry in TensorBoard: its config, figure and table, in the run `study`."""
+def write_study_log(
+    workdir: Path, config: dict[str, Any], axes: dict[str, list], measures: list[str], table: str, figures: list[Path]
+) -> None:
+    """The study's own entry in TensorBoard: its config, table and figures, and its axes, in the run `study`."""
     writer = _writer(workdir / "study")
+    writer.file_writer.add_summary(hparams.experiment(axes, [f"final/{name}" for name in measures]))
     writer.add_text("config", _as_markdown(config), 0)
     writer.add_text("summary", table, 0)
-    writer.add_image("figure", matplotlib.image.imread(figure)[..., :3], 0, dataformats="HWC")
+    for figure in figures:
+        writer.add_image(f"figure/{figure.stem}", matplotlib.image.imread(figure)[..., :3], 0, dataformats="HWC")
     writer.close()
 
 

@@ -33,7 +33,8 @@ def parse(argv: list[str]) -> list[str]:
     except flags.Error as error:
         raise UserError(" ".join(str(error).split())) from None
     if flags.FLAGS["verbosity"].using_default_value:
-        flags.FLAGS.verbosity = logging.WARNING  # app.run would choose INFO, at which JAX is talkative
+        flags.FLAGS["verbosity"].using_default_value = False
+        logging.set_verbosity(logging.WARNING)  # app.run would choose INFO, at which JAX is talkative
     if left:
         raise UserError(f"{left[0]} is not a flag: write --config.KEY=VALUE for a key of the config")
     if not CONFIG.value:

@@ -7,10 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import matplotlib
+import matplotlib.colors
+import matplotlib.ticker
 import numpy as np
 from matplotlib.figure import Figure
 
-from rnn_compare.stats import volatility
+from rnn_compare.stats import measures
 
 # Blue and orange as in the post's figure; told apart by the colour-blind too.
 COLOURS = {"lstm": "#0072B2", "gru": "#E66100"}
@@ -25,30 +27,76 @@ def figure_3() -> dict[str, np.ndarray]:
     return {"epoch": epoch, "lstm": lstm, "gru": gru}
 
 
-def write(workdir: Path, names: list[str]) -> str:
-    """Writes `loss.png`, `summary.md` and returns the summary table as Markdown.
+def write(workdir: Path, names: list[str]) -> tuple[str, list[Path]]:
+    """Writes `summary.md`, `loss.png` and, for a study of two or more axes besides the cell, heat maps.
 
     Args:
         workdir: a study's workdir.
-        names: the finished runs to show.
+        names: the runs to show, finished or failed.
+
+    Returns:
+        The summary table as Markdown, and the figures' paths.
     """
     runs = [json.loads((workdir / name / "run.json").read_text()) for name in names]
-    curves = [dict(np.load(workdir / name / "curves.npz")) for name in names]
-    draw(runs, curves).savefig(workdir / "loss.png", dpi=150)
-    table = summary(runs, curves)
+    table = summary(runs, [curves_of(workdir, run) for run in runs])
     (workdir / "summary.md").write_text(table)
-    return table
+    runs = [run for run in runs if run["status"] != "failed"]
+    curves = [curves_of(workdir, run) for run in runs]
+    figures = {"loss": draw(runs, curves)} if runs else {}
+    axes = [key for key in (runs[0]["axes"] if runs else ()) if key != "model.cell"]
+    if len(axes) == 2:
+        for name, title in (("last_loss", "last loss"), ("volatility", "volatility")):
+            values = [measures(curve["loss"])[name] for curve in curves]
+            figures[name] = heat_map(runs, values, axes[0], axes[1], f"{title}, median over seeds")
+    for name, figure in figures.items():
+        figure.savefig(workdir / f"{name}.png", dpi=150)
+    return table, [workdir / f"{name}.png" for name in figures]
+
+
+def curves_of(workdir: Path, run: dict[str, Any]) -> dict[str, np.ndarray]:
+    """A run's curves by name, [epochs]; empty for a run that failed."""
+    if run["status"] == "failed":
+        return {"loss": np.array([]), "seconds_per_epoch": np.array([np.nan])}
+    return dict(np.load(workdir / run["name"] / "curves.npz"))
+
+
+def heat_map(runs: list[dict[str, Any]], values: list[float], row_key: str, column_key: str, title: str) -> Figure:
+    """A panel for each cell: the median over seeds of `values`, against two axes of the study."""
+    groups: dict[tuple, list[float]] = {}
+    for run, value in zip(runs, values, strict=True):
+        axes = run["axes"]
+        groups.setdefault((run["config"]["model.cell"], str(axes[row_key]), str(axes[column_key])), []).append(value)
+    medians = {key: float(np.median(group)) for key, group in groups.items()}
+    cells, rows, columns = (list(dict.fromkeys(key[i] for key in medians)) for i in range(3))
+    norm = matplotlib.colors.LogNorm(min(medians.values()), max(medians.values()))
+    size = (1.5 + len(cells) * (1.2 + 0.9 * len(columns)), 2.2 + 0.55 * len(rows))
+    figure = Figure(figsize=size, layout="constrained")
+    panels = figure.subplots(1, len(cells), squeeze=False)[0]
+    for panel, cell in zip(panels, cells, strict=True):
+        grid = np.array([[medians.get((cell, row, column), np.nan) for column in columns] for row in rows])
+        image = panel.imshow(grid, norm=norm, cmap="viridis_r", aspect="auto")
+        panel.set(title=cell, xlabel=column_key, xticks=range(len(columns)), yticks=range(len(rows)))
+        panel.set_xticklabels(columns, rotation=30, ha="right")
+        panel.set_yticklabels(rows if panel is panels[0] else [])
+        for (row, column), value in np.ndenumerate(grid):
+            dark = norm(value) > 0.55
+            panel.text(column, row, f"{value:.3g}", ha="center", va="center", color="white" if dark else "black")
+    panels[0].set_ylabel(row_key)
+    figure.colorbar(image, ax=panels, shrink=0.9)
+    figure.suptitle(title)
+    return figure
 
 
 def summary(runs: list[dict[str, Any]], curves: list[dict[str, np.ndarray]]) -> str:
     """A Markdown table with a row per run."""
     rows = [["run", "parameters", "first loss", "last loss", "best loss", "volatility", "s/epoch", "status"]]
     for run, curve in zip(runs, curves, strict=True):
-        loss = curve["loss"][np.isfinite(curve["loss"])]
         status = run["status"] if run["diverged_at"] is None else f"diverged at epoch {run['diverged_at']}"
-        numbers = [f"{x:.4f}" for x in (loss[0], loss[-1], loss.min())] if len(loss) else ["-"] * 3
+        first, measured = curve["loss"][0] if len(curve["loss"]) else np.nan, measures(curve["loss"])
+        numbers = [f"{x:.4f}" for x in (first, measured["last_loss"], measured["best_loss"])]
         seconds = f"{np.median(curve['seconds_per_epoch']):.3f}"
-        rows.append([run["name"], str(run["parameters"]), *numbers, f"{volatility(loss):.5f}", seconds, status])
+        volatility = f"{measured['volatility']:.5f}"
+        rows.append([run["name"], str(run["parameters"]), *numbers, volatility, seconds, status])
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     rows.insert(1, ["-" * width for width in widths])
     lines = [" | ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) for row in rows]

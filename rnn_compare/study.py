@@ -23,6 +23,7 @@ from rnn_compare import report
 from rnn_compare.config import KEYS, UserError, leaves, set_value, settings
 from rnn_compare.logs import Progress, RunLog, say, write_study_log
 from rnn_compare.model import make_model
+from rnn_compare.stats import measures
 from rnn_compare.train import Chunk, Cohort, memory_needed
 
 FINISHED, DIVERGED = "finished", "diverged"
@@ -175,8 +176,10 @@ def execute(config: ConfigDict, workdir: Path, dry_run: bool) -> bool:
     write_atomically(workdir / "config.json", json.dumps(as_json(config), indent=2) + "\n")
     for cohort in todo:
         train(cohort, workdir)
-    table = report.write(workdir, [run.name for run in runs])
-    write_study_log(workdir, as_json(config), workdir / "loss.png", table)
+    table, figures = report.write(workdir, [run.name for run in runs])
+    axes = {name: list(dict.fromkeys(run.axes[name] for run in runs)) for name in runs[0].axes}
+    axes["seed"] = list(range(config.seeds))
+    write_study_log(workdir, as_json(config), axes, list(measures(np.array([]))), table, figures)
     say(table)
     return all(read_run(workdir / run.name)["status"] == FINISHED for run in runs)
 
@@ -216,7 +219,7 @@ def train(runs: list[Run], workdir: Path) -> None:
                 break
     curves: dict[str, Any] = {name: np.concatenate([part[name] for part in chunks]) for name in chunks[0]}
     for r, (run, log) in enumerate(zip(runs, logs, strict=True)):
-        log.close()
+        log.end(done, {**run.axes, "seed": run.seed}, measures(curves["loss"][:, r]), finished=r not in diverged)
         folder = workdir / run.name
         np.savez(folder / "curves.npz", **{name: curve[:, r] for name, curve in curves.items()})
         np.savez(folder / "params.npz", **flat_params(chunk, r))

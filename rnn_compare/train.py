@@ -12,6 +12,8 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 from flax import struct
+from jax.sharding import Mesh, NamedSharding
+from jax.sharding import PartitionSpec as P
 from ml_collections import ConfigDict, FrozenConfigDict
 
 from rnn_compare import optimizers
@@ -63,16 +65,19 @@ def init_batch(config: ConfigDict, seed: int) -> Batch:
 
 def init_state(config: ConfigDict, seed: int) -> TrainState:
     """The state of one run before its first epoch."""
-    model = make_model(config)
-    step = jnp.zeros((1, 1, config.data.window))
-    init = jax.jit(lambda model, key: model.init(key, step)["params"], static_argnums=0)
-    params = init(model, jax.random.fold_in(jax.random.key(seed), WEIGHTS))
+    params = init_params(jax.random.fold_in(jax.random.key(seed), WEIGHTS), make_model(config))
     hyper = Hyper(
         learning_rate=jnp.float32(config.optimizer.learning_rate),
         clip_norm=jnp.float32(config.optimizer.clip_norm),
     )
     opt_state = optimizers.make(recipe(config), hyper).init(params)
     return TrainState(params, opt_state, hyper, jnp.array(True))
+
+
+@partial(jax.jit, static_argnames="model")
+def init_params(key: jax.Array, model: Model) -> Any:
+    """The model's initial parameters."""
+    return model.init(key, jnp.zeros((1, 1, model.cell.features)))["params"]
 
 
 def recipe(config: ConfigDict) -> Recipe:
@@ -164,22 +169,44 @@ def train_chunk(
     Returns:
         The new state and the metrics [most, R], of which the first `epochs` rows are filled.
     """
-    heavy = over_runs(partial(gradients, model=model), runs, fused=model.backend != "scan")
-    light = over_runs(partial(update, optimizer=optimizer), runs)
 
-    def epoch(i: jax.Array, carry: tuple) -> tuple:
-        state, curves = carry
-        state, metrics = light(state, *heavy(state.params, batch))
-        return state, {name: curves[name].at[i].set(metrics[name]) for name in curves}
+    def on_one_device(state: TrainState, batch: Batch, epochs: jax.Array, runs: jax.Array) -> tuple:
+        heavy = over_runs(partial(gradients, model=model), runs, fused=model.backend != "scan")
+        light = over_runs(partial(update, optimizer=optimizer), runs)
 
-    curves = {name: jnp.full((most, *state.finite.shape), jnp.nan) for name in METRICS}
-    return jax.lax.fori_loop(0, epochs, epoch, (state, curves))
+        def epoch(i: jax.Array, carry: tuple) -> tuple:
+            state, curves = carry
+            state, metrics = light(state, *heavy(state.params, batch))
+            return state, {name: curves[name].at[i].set(metrics[name]) for name in curves}
+
+        curves = {name: jnp.full((most, *state.finite.shape), jnp.nan) for name in METRICS}
+        return jax.lax.fori_loop(0, epochs, epoch, (state, curves))
+
+    mesh = devices_for(stacked_runs(state))
+    each = jax.shard_map(
+        on_one_device,
+        mesh=mesh,
+        in_specs=(P("runs"), P("runs"), P(), P()),
+        out_specs=(P("runs"), P(None, "runs")),
+        check_vma=False,
+    )
+    return each(state, batch, epochs, runs // mesh.size)
+
+
+def devices_for(runs: int) -> Mesh:
+    """The local devices that share a cohort, as many as its runs can be divided among evenly."""
+    devices = jax.local_devices()
+    most = max(n for n in range(1, len(devices) + 1) if runs % n == 0)
+    return Mesh(np.array(devices[:most]), ("runs",))
 
 
 def memory_needed(config: ConfigDict, runs: int) -> int:
     """Bytes that a cohort takes on its device while it trains, read off the compiled program; nothing is computed."""
     shapes = jax.eval_shape(lambda: (init_state(config, 0), init_batch(config, 0)))
-    state, batch = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct((runs, *leaf.shape), leaf.dtype), shapes)
+    placed = NamedSharding(devices_for(runs), P("runs"))
+    state, batch = jax.tree.map(
+        lambda leaf: jax.ShapeDtypeStruct((runs, *leaf.shape), leaf.dtype, sharding=placed), shapes
+    )
     memory = compile_chunk(config, state, batch).memory_analysis()
     used = memory.argument_size_in_bytes + memory.output_size_in_bytes + memory.temp_size_in_bytes
     return used - memory.alias_size_in_bytes
@@ -201,8 +228,9 @@ class Cohort:
         """Makes the data and the initial state of the (config, seed) pairs, which differ in stacking keys only."""
         config = runs[0][0]
         self._config = config
-        self._batch = _stack([init_batch(config, seed) for config, seed in runs])
-        self._state = _stack([init_state(config, seed) for config, seed in runs])
+        placed = NamedSharding(devices_for(len(runs)), P("runs"))
+        self._batch = jax.device_put(_stack([init_batch(config, seed) for config, seed in runs]), placed)
+        self._state = jax.device_put(_stack([init_state(config, seed) for config, seed in runs]), placed)
         self.parameters = sum(leaf[0].size for leaf in jax.tree.leaves(self._state.params))
 
     def compile(self) -> None:

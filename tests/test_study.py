@@ -63,7 +63,9 @@ def test_a_study_leaves_everything_it_promises(pair, tmp_path):
         curves = np.load(tmp_path / name / "curves.npz")
         events = EventAccumulator(str(tmp_path / name), size_guidance={"scalars": 0, "histograms": 0}).Reload()
         tags = {"loss", "loss/flat", "loss/short", "loss/long", "grad_norm", "seconds_per_epoch"}
-        assert set(curves.files) == set(events.Tags()["scalars"]) == tags
+        final = {"final/last_loss", "final/best_loss", "final/volatility"}
+        assert set(curves.files) == tags
+        assert set(events.Tags()["scalars"]) == tags | final
         for tag in tags:
             scalars = events.Scalars(tag)
             assert [s.step for s in scalars] == list(range(7))
@@ -74,7 +76,7 @@ def test_a_study_leaves_everything_it_promises(pair, tmp_path):
         assert params["recurrent/recurrent_kernel"].shape[0] == 4
         assert params["flat/kernel"].shape == (4, 3)
     study = EventAccumulator(str(tmp_path / "study")).Reload()
-    assert study.Tags()["images"] == ["figure"]
+    assert study.Tags()["images"] == ["figure/loss"]
     assert "lstm-s0" in (tmp_path / "summary.md").read_text()
 
 

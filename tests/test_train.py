@@ -1,3 +1,7 @@
+import os
+import subprocess
+import sys
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -146,3 +150,31 @@ def test_a_run_does_not_depend_on_those_beside_it(cell, backend, tiny):
         alone_curves, alone_params = fit([runs[r]])
         assert_same_bits({k: v[:, r] for k, v in curves.items()}, {k: v[:, 0] for k, v in alone_curves.items()})
         assert_same_bits(*(jax.tree.map(lambda leaf, i=i: leaf[i], t) for t, i in ((params, r), (alone_params, 0))))
+
+
+def test_runs_are_shared_out_among_devices_and_keep_their_bits(tmp_path):
+    """On four virtual CPU devices and on one: three of the four can share six runs evenly."""
+    program = """
+import jax, numpy as np, sys
+from rnn_compare import config as base
+from rnn_compare.train import Cohort, devices_for
+config = base.base()
+config.data.sequences, config.data.length, config.data.lookahead, config.model.units = 3, 20, 5, 4
+config.train.epochs = config.train.chunk = 5
+config = base.validate(config)
+cohort = Cohort([(config, seed) for seed in range(6)])
+cohort.compile()
+(chunk,) = cohort.fit(5)
+print(len(jax.local_devices()), devices_for(6).size, devices_for(8).size, devices_for(5).size)
+np.savez(sys.argv[1], **chunk.metrics)
+"""
+    said = {}
+    for devices in (1, 4):
+        environment = os.environ | {"XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}"}
+        command = [sys.executable, "-W", "error", "-c", program, str(tmp_path / f"{devices}.npz")]
+        result = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
+        assert result.returncode == 0, result.stderr
+        said[devices] = result.stdout.split()
+    assert said == {1: ["1", "1", "1", "1"], 4: ["4", "3", "4", "1"]}
+    one, four = (np.load(tmp_path / f"{devices}.npz") for devices in (1, 4))
+    assert_same_bits({name: one[name] for name in METRICS}, {name: four[name] for name in METRICS})
