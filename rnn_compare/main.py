@@ -1,6 +1,6 @@
 """`python -m rnn_compare.main --config=FILE`: runs the study that a config file describes.
 
-Exit codes: 0 every run finished, 1 some run diverged, 2 something in the input is wrong, 130 interrupted.
+Exit codes: 0 every run finished, 1 some run diverged or failed, 2 something in the input is wrong, 130 interrupted.
 """
 
 import re
@@ -16,6 +16,7 @@ from rnn_compare.config import UserError, load
 
 CONFIG = flags.DEFINE_string("config", None, "Python file with get_config(); --config.KEY=VALUE overrides a key.")
 WORKDIR = flags.DEFINE_string("workdir", None, "Folder for the results. Default: runs/<name of the config file>.")
+RETRY_FAILED = flags.DEFINE_bool("retry_failed", False, "Train runs again that failed earlier.")
 DRY_RUN = flags.DEFINE_bool("dry_run", False, "Say what would be done, and stop.")
 
 OVERRIDE = re.compile(r"--?config\.(.*)")
@@ -46,7 +47,7 @@ def main(overrides: list[str]) -> int:
     """Runs the study and returns the exit code."""
     path = str(CONFIG.value)
     workdir = Path(WORKDIR.value or Path("runs") / Path(path).stem)
-    return 0 if study.execute(load(path, overrides), workdir, DRY_RUN.value) else 1
+    return 0 if study.execute(load(path, overrides), workdir, DRY_RUN.value, RETRY_FAILED.value) else 1
 
 
 def complaining(function: Callable[[list[str]], Any]) -> Callable[[list[str]], Any]:

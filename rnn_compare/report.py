@@ -96,7 +96,7 @@ def summary(runs: list[dict[str, Any]], curves: list[dict[str, np.ndarray]]) -> 
         numbers = [f"{x:.4f}" for x in (first, measured["last_loss"], measured["best_loss"])]
         seconds = f"{np.median(curve['seconds_per_epoch']):.3f}"
         volatility = f"{measured['volatility']:.5f}"
-        rows.append([run["name"], str(run["parameters"]), *numbers, volatility, seconds, status])
+        rows.append([run["name"], str(run["parameters"] or "-"), *numbers, volatility, seconds, status])
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     rows.insert(1, ["-" * width for width in widths])
     lines = [" | ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) for row in rows]

@@ -9,6 +9,7 @@ import json
 import os
 import tempfile
 import time
+import traceback
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,7 +27,7 @@ from rnn_compare.model import make_model
 from rnn_compare.stats import measures
 from rnn_compare.train import Chunk, Cohort, memory_needed
 
-FINISHED, DIVERGED = "finished", "diverged"
+FINISHED, DIVERGED, FAILED = "finished", "diverged", "failed"
 
 
 @dataclass(frozen=True)
@@ -142,13 +143,14 @@ def as_json(config: ConfigDict) -> dict[str, Any]:
     return json.loads(json.dumps(dict(leaves(config))))
 
 
-def execute(config: ConfigDict, workdir: Path, dry_run: bool) -> bool:
+def execute(config: ConfigDict, workdir: Path, dry_run: bool, retry_failed: bool = False) -> bool:
     """Runs a study: says what it is going to do, does it, reports.
 
     Args:
         config: a validated config.
         workdir: where the results go.
         dry_run: only say.
+        retry_failed: train runs again that failed earlier.
 
     Returns:
         Whether every run finished with finite losses.
@@ -158,7 +160,7 @@ def execute(config: ConfigDict, workdir: Path, dry_run: bool) -> bool:
     """
     check_workdir(workdir, config)
     runs = expand(config)
-    todo = cohorts([run for run in runs if not (workdir / run.name / "run.json").exists()])
+    todo = cohorts([run for run in runs if not ended(run, workdir, retry_failed)])
     device = jax.devices()[0]
     say(f"{workdir}: {len(runs)} runs, {len(runs) - sum(map(len, todo))} of them finished earlier")
     say(f"device: {device.platform} ({device.device_kind}), {os.cpu_count()} CPU cores, JAX {jax.__version__}")
@@ -175,7 +177,7 @@ def execute(config: ConfigDict, workdir: Path, dry_run: bool) -> bool:
     workdir.mkdir(parents=True, exist_ok=True)
     write_atomically(workdir / "config.json", json.dumps(as_json(config), indent=2) + "\n")
     for cohort in todo:
-        train(cohort, workdir)
+        attempt(cohort, workdir)
     table, figures = report.write(workdir, [run.name for run in runs])
     axes = {name: list(dict.fromkeys(run.axes[name] for run in runs)) for name in runs[0].axes}
     axes["seed"] = list(range(config.seeds))
@@ -223,16 +225,45 @@ def train(runs: list[Run], workdir: Path) -> None:
         folder = workdir / run.name
         np.savez(folder / "curves.npz", **{name: curve[:, r] for name, curve in curves.items()})
         np.savez(folder / "params.npz", **flat_params(chunk, r))
-        result = {
-            "name": run.name,
-            "status": DIVERGED if r in diverged else FINISHED,
-            "diverged_at": diverged.get(r),
-            "seed": run.seed,
-            "axes": run.axes,
-            "parameters": cohort.parameters,
-            "config": as_json(run.config),
-        }
-        write_atomically(folder / "run.json", json.dumps(result, indent=2) + "\n")
+        ended = {"status": DIVERGED if r in diverged else FINISHED, "diverged_at": diverged.get(r)}
+        write_run(run, workdir, **ended, parameters=cohort.parameters)
+
+
+def attempt(runs: list[Run], workdir: Path) -> None:
+    """Trains one cohort; what goes wrong is said and kept in its runs' folders, and other cohorts can go on."""
+    try:
+        train(runs, workdir)
+    except Exception as error:
+        what = f"{type(error).__name__}: {error}"
+        say(f"{runs[0].name}{' …' if len(runs) > 1 else ''} failed: {what.splitlines()[0]} (see its run.json)")
+        for run in runs:
+            trace = traceback.format_exc()
+            write_run(run, workdir, status=FAILED, diverged_at=None, parameters=None, error=what, traceback=trace)
+
+
+def write_run(run: Run, workdir: Path, **ended: Any) -> None:
+    """Writes `run.json`, which makes a run count as ended."""
+    result = {"name": run.name, "seed": run.seed, "axes": run.axes, **ended, "config": as_json(run.config)}
+    (workdir / run.name).mkdir(parents=True, exist_ok=True)
+    write_atomically(workdir / run.name / "run.json", json.dumps(result, indent=2) + "\n")
+
+
+def ended(run: Run, workdir: Path, retry_failed: bool) -> bool:
+    """Whether a run need not be trained (again).
+
+    Raises:
+        UserError: its folder holds a run of another config.
+    """
+    try:
+        result = read_run(workdir / run.name)
+    except FileNotFoundError:
+        return False
+    except (OSError, ValueError) as error:
+        raise UserError(f"--workdir={workdir}: {run.name}/run.json cannot be read ({error})") from None
+    new = as_json(run.config)
+    if keys := [key for key in new if result["config"].get(key) != new[key]]:
+        raise UserError(f"--workdir={workdir}: {run.name} was run with another {keys[0]}: choose another workdir")
+    return not (retry_failed and result["status"] == FAILED)
 
 
 def flat_params(chunk: Chunk, r: int) -> dict[str, Any]:

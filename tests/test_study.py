@@ -4,7 +4,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from tensorboardX.proto.api_pb2 import DataType, Status
+from tensorboardX.proto.plugin_hparams_pb2 import HParamsPluginData
 
+from rnn_compare import study
 from rnn_compare.config import UserError, validate
 from rnn_compare.study import check_workdir, cohorts, execute, expand, split
 from rnn_compare.train import memory_needed
@@ -75,8 +78,8 @@ def test_a_study_leaves_everything_it_promises(pair, tmp_path):
         params = np.load(tmp_path / name / "params.npz")
         assert params["recurrent/recurrent_kernel"].shape[0] == 4
         assert params["flat/kernel"].shape == (4, 3)
-    study = EventAccumulator(str(tmp_path / "study")).Reload()
-    assert study.Tags()["images"] == ["figure/loss"]
+    events = EventAccumulator(str(tmp_path / "study")).Reload()
+    assert events.Tags()["images"] == ["figure/loss"]
     assert "lstm-s0" in (tmp_path / "summary.md").read_text()
 
 
@@ -157,3 +160,65 @@ def test_a_cohort_that_is_too_large_is_split_by_what_it_needs(tiny):
     assert memory_needed(cohort[0].config, max(sizes)) <= four < memory_needed(cohort[0].config, 5)
     assert split(cohort, 10**12) == [cohort]
     assert [len(part) for part in split(cohort, 1)] == [1] * 11
+
+
+def test_a_cohort_that_fails_does_not_stop_the_others_and_is_tried_again_only_when_asked(
+    pair, tmp_path, monkeypatch, capsys
+):
+    whole = study.train
+
+    def broken(runs, workdir):
+        if runs[0].config.model.cell == "lstm":
+            raise RuntimeError("no memory\nfor this")
+        whole(runs, workdir)
+
+    monkeypatch.setattr(study, "train", broken)
+    assert not execute(validate(pair), tmp_path, dry_run=False)
+    assert "lstm-s0 failed: RuntimeError: no memory" in capsys.readouterr().out
+    result = json.loads((tmp_path / "lstm-s0" / "run.json").read_text())
+    assert result["status"] == "failed"
+    assert "in broken" in result["traceback"]
+    assert "failed" in (tmp_path / "summary.md").read_text()
+    monkeypatch.setattr(study, "train", whole)
+    gru = (tmp_path / "gru-s0" / "run.json").stat().st_mtime_ns
+    assert not execute(validate(pair), tmp_path, dry_run=False)  # left alone, and still failed
+    assert execute(validate(pair), tmp_path, dry_run=False, retry_failed=True)
+    assert json.loads((tmp_path / "lstm-s0" / "run.json").read_text())["status"] == "finished"
+    assert (tmp_path / "gru-s0" / "run.json").stat().st_mtime_ns == gru
+
+
+def test_hparams_page_has_a_row_per_run_with_types_domains_and_metrics(tiny, tmp_path):
+    tiny.sweep = {"model.cell": ("lstm", "gru"), "optimizer.learning_rate": (0.001, 0.01)}
+    execute(validate(tiny), tmp_path, dry_run=False)
+
+    def plugin_data(folder, tag):
+        summary = EventAccumulator(str(tmp_path / folder)).Reload().SummaryMetadata(f"_hparams_/{tag}")
+        return HParamsPluginData.FromString(summary.plugin_data.content)
+
+    experiment = plugin_data("study", "experiment").experiment
+    infos = {info.name: info for info in experiment.hparam_infos}
+    assert {name: DataType.Name(info.type) for name, info in infos.items()} == {
+        "model.cell": "DATA_TYPE_STRING", "optimizer.learning_rate": "DATA_TYPE_FLOAT64", "seed": "DATA_TYPE_FLOAT64",
+    }  # fmt: skip
+    assert list(infos["model.cell"].domain_discrete) == ["lstm", "gru"]
+    assert list(infos["optimizer.learning_rate"].domain_discrete) == [0.001, 0.01]
+    assert [m.name.tag for m in experiment.metric_infos] == ["final/last_loss", "final/best_loss", "final/volatility"]
+    name = "gru-learning_rate=0.01-s0"
+    start = plugin_data(name, "session_start_info").session_start_info
+    assert start.hparams["model.cell"].string_value == "gru"
+    assert start.hparams["optimizer.learning_rate"].number_value == 0.01
+    assert plugin_data(name, "session_end_info").session_end_info.status == Status.Value("STATUS_SUCCESS")
+    folders = {path.parent.name for path in tmp_path.rglob("events.out.*")}
+    assert len(folders) == 5  # four runs and the study
+
+
+def test_heat_maps_of_a_study_with_two_axes_besides_the_cell(tiny, tmp_path):
+    tiny.seeds = 2
+    tiny.sweep = {
+        "model.cell": ("lstm", "gru"),
+        "model.kernel_init": ("glorot_uniform", "he_normal"),
+        "model.recurrent_init": ("orthogonal", "zeros"),
+    }
+    execute(validate(tiny), tmp_path, dry_run=False)
+    assert (tmp_path / "last_loss.png").exists()
+    assert (tmp_path / "volatility.png").exists()
