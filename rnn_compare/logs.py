@@ -28,18 +28,20 @@ class Progress:
 
     EVERY = 30.0  # seconds between lines
 
-    def __init__(self, title: str, epochs: int):
-        self._title, self._epochs = title, epochs
+    def __init__(self, title: str, epochs: int, runs: int, before: str):
+        """Starts at epoch 0 of `epochs`, for stacked `runs`; `before` says how the runs before these ended."""
+        self._title, self._epochs, self._runs, self._before = title, epochs, runs, before
         self._bar = Bar(
             TextColumn("{task.description}"),
             BarColumn(),
             MofNCompleteColumn(),
-            TextColumn("epochs  loss {task.fields[loss]}"),
+            TextColumn("epochs │ loss {task.fields[loss]} │ {task.fields[rate]} run-epochs/s │"),
             TimeRemainingColumn(),
+            TextColumn("left │ {task.fields[before]}"),
             console=console,
             disable=not console.is_terminal,
         )
-        self._task = self._bar.add_task(title, total=epochs, loss="-")
+        self._task = self._bar.add_task(title, total=epochs, loss="-", rate="-", before=before)
 
     def __enter__(self) -> "Progress":
         self._bar.start()
@@ -55,11 +57,15 @@ class Progress:
         text = f"{np.median(finite):.4f}" if len(finite) else "nan"
         if len(loss) > 1:
             text += f" (median of {len(finite)})"
-        self._bar.update(self._task, completed=done, loss=text)
         now = time.monotonic()
+        rate = f"{done * self._runs / max(now - self._start, 1e-9):.1f}"
+        self._bar.update(self._task, completed=done, loss=text, rate=rate)
         if self._bar.disable and (now - self._said > self.EVERY or done == self._epochs):
             left = (now - self._start) * (self._epochs - done) / done
-            say(f"{self._title}: epoch {done} of {self._epochs}, loss {text}, {left:.0f} s left")
+            say(
+                f"{self._title}: epoch {done} of {self._epochs}, loss {text}, {rate} run-epochs/s, "
+                f"{left:.0f} s left; before it {self._before}"
+            )
             self._said = now
 
 

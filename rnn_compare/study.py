@@ -102,14 +102,24 @@ def memory_budget(config: ConfigDict) -> int:
 
 def describe(cohort: list[Run]) -> Iterator[str]:
     """What a cohort is going to do, in lines for a person."""
-    config = cohort[0].config
-    backend = make_model(config).backend
+    config, R = cohort[0].config, len(cohort)
     T, B, F, H = config.data.length, config.data.sequences, config.data.window, config.model.units
-    yield f"{', '.join(run.name for run in cohort[:6])}{' …' if len(cohort) > 6 else ''}"
+    memory = memory_needed(config, R) / 1e9
+    yield f"{', '.join(run.name for run in cohort[:6])}{' …' if R > 6 else ''}"
     yield (
-        f"  {len(cohort)} stacked run{'s'[: len(cohort) > 1]} × {config.train.epochs} epochs; inputs [{T}, {B}, {F}]"
-        f" → {config.model.cell} [{T}, {B}, {H}] → 7 action values; backend {backend}"
+        f"  {R} stacked run{'s'[: R > 1]} × {config.train.epochs} epochs; inputs [{T}, {B}, {F}] → {config.model.cell} "
+        f"[{T}, {B}, {H}] → 7 action values; backend {make_model(config).backend}, {memory:.2f} GB"
     )
+
+
+def seconds_per_epoch(config: ConfigDict) -> float:
+    """How long one run takes for an epoch on this machine, measured."""
+    cohort = Cohort([(config, 0)])
+    cohort.compile()
+    jax.block_until_ready(cohort.advance(1))
+    start = time.perf_counter()
+    jax.block_until_ready(cohort.advance(1))
+    return time.perf_counter() - start
 
 
 def check_workdir(workdir: Path, config: ConfigDict) -> None:
@@ -172,6 +182,9 @@ def execute(config: ConfigDict, workdir: Path, dry_run: bool, retry_failed: bool
     todo = [part for cohort in todo for part in split(cohort, memory_budget(config))]
     for cohort in todo:
         say(*describe(cohort))
+        if dry_run:
+            seconds = seconds_per_epoch(cohort[0].config) * len(cohort) * cohort[0].config.train.epochs
+            say(f"  about {seconds / 60:.1f} minutes here, by the second epoch of one run")
     if dry_run:
         return True
     workdir.mkdir(parents=True, exist_ok=True)
@@ -200,7 +213,7 @@ def train(runs: list[Run], workdir: Path) -> None:
     chunks: list[dict[str, Any]] = []
     diverged: dict[int, int] = {}  # the run's place in the cohort -> epoch
     title = runs[0].name if len(runs) == 1 else f"{runs[0].name} … {runs[-1].name}"
-    with Progress(title, epochs) as progress:
+    with Progress(title, epochs, len(runs), tally(workdir)) as progress:
         clock = time.perf_counter()
         for chunk in cohort.fit(stop_every=histogram_every):
             loss = chunk.metrics["loss"]
@@ -227,6 +240,12 @@ def train(runs: list[Run], workdir: Path) -> None:
         np.savez(folder / "params.npz", **flat_params(chunk, r))
         ended = {"status": DIVERGED if r in diverged else FINISHED, "diverged_at": diverged.get(r)}
         write_run(run, workdir, **ended, parameters=cohort.parameters)
+
+
+def tally(workdir: Path) -> str:
+    """How many runs have ended in a workdir, in words."""
+    statuses = [json.loads(path.read_text())["status"] for path in workdir.glob("*/run.json")]
+    return f"{statuses.count(FINISHED)} finished, {statuses.count(DIVERGED)} diverged, {statuses.count(FAILED)} failed"
 
 
 def attempt(runs: list[Run], workdir: Path) -> None:
