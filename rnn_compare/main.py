@@ -1,6 +1,6 @@
 """`python -m rnn_compare.main --config=FILE`: runs the study that a config file describes.
 
-Exit codes: 0 every run finished, 1 some run diverged, 2 something in the input is wrong, 130 interrupted.
+Exit codes: 0 every run finished, 1 some run diverged or failed, 2 something in the input is wrong, 130 interrupted.
 """
 
 import re
@@ -13,10 +13,14 @@ from absl import app, flags, logging
 
 from rnn_compare import study
 from rnn_compare.config import UserError, load
+from rnn_compare.launch import LAUNCHERS
 
 CONFIG = flags.DEFINE_string("config", None, "Python file with get_config(); --config.KEY=VALUE overrides a key.")
 WORKDIR = flags.DEFINE_string("workdir", None, "Folder for the results. Default: runs/<name of the config file>.")
 DRY_RUN = flags.DEFINE_bool("dry_run", False, "Say what would be done, and stop.")
+LAUNCHER = flags.DEFINE_enum(
+    "launcher", "local", list(LAUNCHERS), "Where cohorts are trained: here, or on a Ray cluster."
+)
 
 OVERRIDE = re.compile(r"--?config\.(.*)")
 
@@ -45,7 +49,7 @@ def main(overrides: list[str]) -> int:
         logging.set_verbosity(logging.WARNING)  # absl's default in a program is INFO, at which JAX is talkative
     path = str(CONFIG.value)
     workdir = Path(WORKDIR.value or Path("runs") / Path(path).stem)
-    return 0 if study.execute(load(path, overrides), workdir, DRY_RUN.value) else 1
+    return 0 if study.execute(load(path, overrides), workdir, DRY_RUN.value, LAUNCHER.value) else 1
 
 
 def complaining(function: Callable[[list[str]], Any]) -> Callable[[list[str]], Any]:

@@ -19,7 +19,7 @@ import numpy as np
 from flax.traverse_util import flatten_dict
 from ml_collections import ConfigDict
 
-from rnn_compare import report
+from rnn_compare import launch, report
 from rnn_compare.config import KEYS, UserError, leaves, set_value, settings
 from rnn_compare.logs import Progress, RunLog, say, write_study_log
 from rnn_compare.model import make_model
@@ -123,20 +123,22 @@ def as_json(config: ConfigDict) -> dict[str, Any]:
     return json.loads(json.dumps(dict(leaves(config))))
 
 
-def execute(config: ConfigDict, workdir: Path, dry_run: bool) -> bool:
+def execute(config: ConfigDict, workdir: Path, dry_run: bool, launcher: str = "local") -> bool:
     """Runs a study: says what it is going to do, does it, reports.
 
     Args:
         config: a validated config.
         workdir: where the results go.
         dry_run: only say.
+        launcher: where the cohorts are trained, a name in `launch.LAUNCHERS`.
 
     Returns:
         Whether every run finished with finite losses.
 
     Raises:
-        UserError: the workdir cannot serve; nothing has been written then.
+        UserError: the workdir or the launcher cannot serve.
     """
+    run_cohorts = launch.pick(launcher)
     check_workdir(workdir, config)
     runs = expand(config)
     todo = cohorts([run for run in runs if not (workdir / run.name / "run.json").exists()])
@@ -152,12 +154,15 @@ def execute(config: ConfigDict, workdir: Path, dry_run: bool) -> bool:
         return True
     workdir.mkdir(parents=True, exist_ok=True)
     write_atomically(workdir / "config.json", json.dumps(as_json(config), indent=2) + "\n")
-    for cohort in todo:
-        train(cohort, workdir)
-    table = report.write(workdir, [run.name for run in runs])
-    write_study_log(workdir, as_json(config), workdir / "loss.png", table)
-    say(table)
-    return all(read_run(workdir / run.name)["status"] == FINISHED for run in runs)
+    run_cohorts(todo, workdir, train)
+    done = [run.name for run in runs if (workdir / run.name / "run.json").exists()]
+    if done:
+        table = report.write(workdir, done)
+        write_study_log(workdir, as_json(config), workdir / "loss.png", table)
+        say(table)
+    if failed := [run.name for run in runs if run.name not in done]:
+        say(f"{len(failed)} of {len(runs)} runs failed ({', '.join(failed)}): the same command tries them again")
+    return not failed and all(read_run(workdir / name)["status"] == FINISHED for name in done)
 
 
 def train(runs: list[Run], workdir: Path) -> None:
