@@ -113,9 +113,14 @@ def write_study_log(
     writer.close()
 
 
-def _writer(folder: Path) -> SummaryWriter:
+def remove_events(folder: Path) -> None:
+    """Removes the events of an attempt that did not finish."""
     for old in folder.glob("events.out.tfevents.*"):
         old.unlink()
+
+
+def _writer(folder: Path) -> SummaryWriter:
+    remove_events(folder)
     return SummaryWriter(str(folder))
 
 

@@ -13,11 +13,15 @@ from absl import app, flags, logging
 
 from rnn_compare import study
 from rnn_compare.config import UserError, load
+from rnn_compare.launch import LAUNCHERS
 
 CONFIG = flags.DEFINE_string("config", None, "Python file with get_config(); --config.KEY=VALUE overrides a key.")
 WORKDIR = flags.DEFINE_string("workdir", None, "Folder for the results. Default: runs/<name of the config file>.")
 RETRY_FAILED = flags.DEFINE_bool("retry_failed", False, "Train runs again that failed earlier.")
 DRY_RUN = flags.DEFINE_bool("dry_run", False, "Say what would be done, and stop.")
+LAUNCHER = flags.DEFINE_enum(
+    "launcher", "local", list(LAUNCHERS), "Where cohorts are trained: here, or on a Ray cluster."
+)
 
 OVERRIDE = re.compile(r"--?config\.(.*)")
 
@@ -47,7 +51,10 @@ def main(overrides: list[str]) -> int:
     """Runs the study and returns the exit code."""
     path = str(CONFIG.value)
     workdir = Path(WORKDIR.value or Path("runs") / Path(path).stem)
-    return 0 if study.execute(load(path, overrides), workdir, DRY_RUN.value, RETRY_FAILED.value) else 1
+    finished = study.execute(
+        load(path, overrides), workdir, DRY_RUN.value, launcher=LAUNCHER.value, retry_failed=RETRY_FAILED.value
+    )
+    return 0 if finished else 1
 
 
 def complaining(function: Callable[[list[str]], Any]) -> Callable[[list[str]], Any]:

@@ -20,7 +20,7 @@ import numpy as np
 from flax.traverse_util import flatten_dict
 from ml_collections import ConfigDict
 
-from rnn_compare import report
+from rnn_compare import launch, report
 from rnn_compare.config import KEYS, UserError, leaves, set_value, settings
 from rnn_compare.logs import Progress, RunLog, say, write_study_log
 from rnn_compare.model import make_model
@@ -153,21 +153,25 @@ def as_json(config: ConfigDict) -> dict[str, Any]:
     return json.loads(json.dumps(dict(leaves(config))))
 
 
-def execute(config: ConfigDict, workdir: Path, dry_run: bool, retry_failed: bool = False) -> bool:
+def execute(
+    config: ConfigDict, workdir: Path, dry_run: bool, launcher: str = "local", retry_failed: bool = False
+) -> bool:
     """Runs a study: says what it is going to do, does it, reports.
 
     Args:
         config: a validated config.
         workdir: where the results go.
         dry_run: only say.
+        launcher: where the cohorts are trained, a name in `launch.LAUNCHERS`.
         retry_failed: train runs again that failed earlier.
 
     Returns:
         Whether every run finished with finite losses.
 
     Raises:
-        UserError: the workdir cannot serve; nothing has been written then.
+        UserError: the workdir or the launcher cannot serve.
     """
+    run_cohorts = launch.pick(launcher)
     check_workdir(workdir, config)
     runs = expand(config)
     todo = cohorts([run for run in runs if not ended(run, workdir, retry_failed)])
@@ -189,14 +193,17 @@ def execute(config: ConfigDict, workdir: Path, dry_run: bool, retry_failed: bool
         return True
     workdir.mkdir(parents=True, exist_ok=True)
     write_atomically(workdir / "config.json", json.dumps(as_json(config), indent=2) + "\n")
-    for cohort in todo:
-        attempt(cohort, workdir)
-    table, figures = report.write(workdir, [run.name for run in runs])
-    axes = {name: list(dict.fromkeys(run.axes[name] for run in runs)) for name in runs[0].axes}
-    axes["seed"] = list(range(config.seeds))
-    write_study_log(workdir, as_json(config), axes, list(measures(np.array([]))), table, figures)
-    say(table)
-    return all(read_run(workdir / run.name)["status"] == FINISHED for run in runs)
+    run_cohorts(todo, workdir, attempt)
+    done = [run for run in runs if (workdir / run.name / "run.json").exists()]
+    if done:
+        table, figures = report.write(workdir, [run.name for run in done])
+        axes = {name: list(dict.fromkeys(run.axes[name] for run in runs)) for name in runs[0].axes}
+        axes["seed"] = list(range(config.seeds))
+        write_study_log(workdir, as_json(config), axes, list(measures(np.array([]))), table, figures)
+        say(table)
+    if lost := len(runs) - len(done):
+        say(f"{lost} of {len(runs)} runs have not ended: the same command tries them again")
+    return not lost and all(read_run(workdir / run.name)["status"] == FINISHED for run in runs)
 
 
 def train(runs: list[Run], workdir: Path) -> None:
