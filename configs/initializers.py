@@ -1,7 +1,7 @@
 """initializers: the post's future work, "different kernel and recurrent initializers for each cell type".
 
 Command:  python -m rnn_compare.main --config=configs/initializers.py
-Hardware: 2 CPU cores, 16 GB of memory: about 100 minutes at this full size; one GPU or a cluster: less.
+Hardware: 2 CPU cores, 9 GB of memory: about 90 minutes at this full size, by post8's time per epoch.
           With --config.data.length=2000 --config.train.epochs=500, 5 minutes on 2 CPU cores.
 Result:   experiments/initializers/README.md
 """

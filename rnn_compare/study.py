@@ -2,9 +2,10 @@
 
 The workdir holds `config.json` (the resolved config), one folder per run, and what `rnn_compare.report` makes of them.
 A run's folder holds `run.json` (what it is and how it ended), `curves.npz`, `params.npz` and its TensorBoard events;
-it is finished once `run.json` is there, and a study started again leaves finished runs alone.
+it has ended once `run.json` is there, and a study started again leaves ended runs alone.
 """
 
+import hashlib
 import json
 import os
 import tempfile
@@ -268,8 +269,10 @@ def attempt(runs: list[Run], workdir: Path) -> None:
 
 
 def write_run(run: Run, workdir: Path, **ended: Any) -> None:
-    """Writes `run.json`, which makes a run count as ended."""
-    result = {"name": run.name, "seed": run.seed, "axes": run.axes, **ended, "config": as_json(run.config)}
+    """Writes `run.json`, which makes a run count as ended; `hash` ties its name to its config and seed."""
+    config = as_json(run.config)
+    digest = hashlib.sha256(json.dumps([config, run.seed], sort_keys=True).encode()).hexdigest()[:12]
+    result = {"name": run.name, "hash": digest, "seed": run.seed, "axes": run.axes, **ended, "config": config}
     (workdir / run.name).mkdir(parents=True, exist_ok=True)
     write_atomically(workdir / run.name / "run.json", json.dumps(result, indent=2) + "\n")
 
