@@ -109,7 +109,7 @@ def describe(cohort: list[Run]) -> Iterator[str]:
     yield f"{', '.join(run.name for run in cohort[:6])}{' …' if R > 6 else ''}"
     yield (
         f"  {R} stacked run{'s'[: R > 1]} × {config.train.epochs} epochs; inputs [{T}, {B}, {F}] → {config.model.cell} "
-        f"[{T}, {B}, {H}] → 7 action values; backend {make_model(config).backend}, {memory:.2f} GB"
+        f"[{T}, {B}, {H}] → 7 action values; backend {make_model(config).backend}, {memory:.2g} GB"
     )
 
 

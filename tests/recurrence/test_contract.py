@@ -102,10 +102,10 @@ def test_values_and_gradients(cell, backend, T, B, F, H, runs):
 @pytest.mark.parametrize("backend", FAST)
 @pytest.mark.parametrize("cell", CELLS)
 @pytest.mark.parametrize("T", [1, 2, 3, 1000])
-@pytest.mark.parametrize("B", [1, 3, 7, 40])
-@pytest.mark.parametrize("F", [1, 3, 8])
+@pytest.mark.parametrize("B", [1, 7, 41])
+@pytest.mark.parametrize("F", [1, 3])
 @pytest.mark.parametrize("H", [1, 5, 16, 40])
-@pytest.mark.parametrize("runs", [0, 1, 3])
+@pytest.mark.parametrize("runs", [0, 3])
 def test_every_size(cell, backend, T, B, F, H, runs):
     hold(cell, backend, T, B, F, H, runs)
 
