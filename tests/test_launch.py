@@ -183,14 +183,14 @@ def test_every_run_finishes_once_though_a_node_dies(cluster, tiny, tmp_path, cap
     names = {run.name for run in study.expand(config)}
     gather = launch.gather
 
-    def noting(runs, workdir):  # in a worker, where study.train is the original
+    def noting(runs, workdir):  # in a worker, where study.attempt is the original
         import ray
 
         from rnn_compare import study
 
         with notes.open("a") as file:
             print(ray.get_runtime_context().get_node_id(), runs[0].name, file=file)
-        study.train(runs, workdir)
+        study.attempt(runs, workdir)
 
     def counting(runs, files, workdir):
         gathered.extend(run.name for run in runs)
@@ -208,7 +208,7 @@ def test_every_run_finishes_once_though_a_node_dies(cluster, tiny, tmp_path, cap
 
     killer = threading.Thread(target=kill)
     with monkeypatch.context() as patch:
-        patch.setattr(study, "train", noting)
+        patch.setattr(study, "attempt", noting)
         patch.setattr(launch, "gather", counting)
         killer.start()
         assert study.execute(config, tmp_path / "ray", dry_run=False, launcher="ray")
