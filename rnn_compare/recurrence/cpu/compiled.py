@@ -5,18 +5,17 @@ import functools
 import hashlib
 import os
 import pathlib
-import pickle
 import platform
 import sys
 import tempfile
 import threading
 
 import jax
-import llvmlite.binding
+import llvmlite
+import llvmlite.binding as llvm
 import numba
 from numba import types
-from numba.core.ccallback import CFunc
-from numba.core.compiler import CompileResult
+from numba.core.registry import cpu_target
 
 from rnn_compare.recurrence.cpu.tasks import handle, help_out
 from rnn_compare.recurrence.cpu.xla_ffi import call5, word
@@ -25,8 +24,8 @@ from rnn_compare.recurrence.cpu.xla_ffi import call5, word
 @functools.cache
 def cache_folder():
     """Where machine code is kept: one folder for each version of anything that matters."""
-    features = llvmlite.binding.get_host_cpu_features().flatten()
-    key = [llvmlite.binding.get_host_cpu_name(), features, sys.version, platform.platform()]
+    features = llvm.get_host_cpu_features().flatten()
+    key = [llvm.get_host_cpu_name(), features, sys.version, platform.platform()]
     key += [numba.__version__, llvmlite.__version__]
     for source in sorted(pathlib.Path(__file__).parent.glob("*.py")):
         key.append(source.read_text())
@@ -35,45 +34,60 @@ def cache_folder():
     return pathlib.Path(base) / "rnn_compare" / name
 
 
-class _Cache:
-    """Keeps a compiled function in a file; all failures mean that it is compiled again."""
+def _read(name):
+    """The symbol and the object file kept under a name; None if there is none, or not a whole one."""
+    try:
+        data = (cache_folder() / name).read_bytes()
+    except OSError:
+        return None
+    digest, data = data[:32], data[32:]
+    if hashlib.sha256(data).digest() != digest:
+        return None
+    symbol, _, machine_code = data.partition(b"\0")
+    return symbol.decode(), machine_code
 
-    cache_path = None
 
-    def __init__(self, name):
-        self.name = name
+def _write(name, symbol, machine_code):
+    """Keeps them in a file, which appears whole or not at all; a folder that cannot be written to is left alone."""
+    data = symbol.encode() + b"\0" + machine_code
+    folder = cache_folder()
+    with contextlib.suppress(OSError):
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile(dir=folder, delete=False) as file:
+            file.write(hashlib.sha256(data).digest() + data)
+        os.replace(file.name, folder / name)
 
-    def load_overload(self, sig, context):
-        """Numba's question for a compiled function: from the file, if it is there and whole."""
-        try:
-            data = (cache_folder() / self.name).read_bytes()
-            digest, data = data[:32], data[32:]
-            if hashlib.sha256(data).digest() != digest:
-                return None
-            context.refresh()
-            return CompileResult._rebuild(context, *pickle.loads(data))
-        except Exception:
-            return None
 
-    def save_overload(self, sig, compiled):
-        """Numba's answer after compiling: into the file, which appears whole or not at all."""
-        with contextlib.suppress(Exception):
-            data = pickle.dumps(compiled._reduce())
-            folder = cache_folder()
-            folder.mkdir(parents=True, exist_ok=True)
-            with tempfile.NamedTemporaryFile(dir=folder, delete=False) as file:
-                file.write(hashlib.sha256(data).digest() + data)
-            os.replace(file.name, folder / self.name)
+def _target_machine():
+    triple = llvm.get_process_triple()
+    return llvm.Target.from_triple(triple).create_target_machine(
+        cpu=llvm.get_host_cpu_name(),
+        features=llvm.get_host_cpu_features().flatten(),
+        opt=3,
+        reloc="static" if triple.startswith("x86") else "default",
+        jit=True,
+    )
 
 
 def _compile(name, function, count, returns=types.void):
-    """The address of a C function of `count` words."""
-    sig = returns(*[word] * count)
-    compiled = CFunc(function, (sig.args, sig.return_type), {}, {"error_model": "numpy"})
-    compiled._cache = _Cache(name)
-    compiled.compile()
-    _keep_alive.append(compiled)
-    return compiled.address
+    """The address of a C function of `count` words.
+
+    Each is loaded into an execution engine of its own. Numba numbers the functions that it compiles to tell apart those
+    of one name, and counts from 1 in every process: in one engine, object files of two processes would be linked to each
+    other's helpers.
+    """
+    kept = _read(name)
+    if kept is None:
+        compiled = numba.cfunc(returns(*[word] * count), error_model="numpy")(function)
+        kept = compiled.native_name, _target_machine().emit_object(llvm.parse_assembly(compiled.inspect_llvm()))
+        _write(name, *kept)
+    symbol, machine_code = kept
+    cpu_target.target_context.refresh()  # tells LLVM where the functions are that all of Numba's code refers to
+    engine = llvm.create_mcjit_compiler(llvm.parse_assembly(""), _target_machine())
+    engine.add_object_file(llvm.ObjectFileRef.from_data(machine_code))
+    engine.finalize_object()
+    _keep_alive.append(engine)
+    return engine.get_function_address(symbol)
 
 
 _keep_alive: list = []

@@ -249,7 +249,3 @@ def zero_parameter_gradients(frame):
     for i in range(4):
         for j in range(result_size(frame, i)):
             result(frame, i)[j] = 0
-
-
-def nothing(frame, workspace):
-    """For handlers with nothing left to do after their tasks."""
