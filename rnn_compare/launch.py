@@ -1,6 +1,7 @@
 """Where cohorts are trained: one after the other in this process, or as tasks of a Ray cluster.
 
-A launcher gets the cohorts, the workdir and the function that trains one cohort. It returns when nothing is left to do.
+A launcher gets the cohorts, the workdir, the function that trains one cohort, and the board that shows how far each is.
+It returns when nothing is left to do.
 A cohort that fails loses only itself: the launcher says why, goes on, and its runs are left without a `run.json`.
 """
 
@@ -13,31 +14,45 @@ import time
 import traceback
 import warnings
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Any, Protocol
+
+import numpy as np
 
 from rnn_compare.config import UserError
-from rnn_compare.logs import remove_events, say
+from rnn_compare.logs import Board, remove_events, say
 
 Cohort = list[Any]  # runs; a launcher asks nothing of them but a `name`
-Train = Callable[[Cohort, Path], None]  # trains a cohort, leaves workdir/<name>/ of each run complete
-Launcher = Callable[[list[Cohort], Path, Train], None]
+Train = Callable[[Cohort, Path, "Show"], None]  # trains a cohort, leaves workdir/<name>/ of each run complete
+Launcher = Callable[[list[Cohort], Path, Train, Board], None]
+
+
+class Show(Protocol):
+    """What a cohort calls while it trains: epochs done, its runs' losses [R]; no losses before the first epoch."""
+
+    def __call__(self, done: int, loss: np.ndarray | None = None) -> None:
+        """Shows it."""
+
 
 RETRIES = 3  # of a cohort whose worker or node died
 CORES_PER_RUN = 4  # about as many tasks as the kernels cut a run of 40 sequences into; more cores would idle
 LOOK_EVERY = 5.0  # seconds between looks at the cluster's nodes
 
 
-def local(cohorts: list[Cohort], workdir: Path, train: Train) -> None:
+def local(cohorts: list[Cohort], workdir: Path, train: Train, board: Board) -> None:
     """Trains the cohorts one after the other in this process."""
-    for cohort in cohorts:
+    for i, cohort in enumerate(cohorts):
+        board.state(i, "preparing")
         try:
-            train(cohort, workdir)
+            train(cohort, workdir, partial(board.train, i))
+            board.state(i, "over", ended=True)
         except Exception:
             say(f"{title(cohort)} failed:", traceback.format_exc().rstrip())
+            board.state(i, "failed", ended=True)
 
 
-def ray(cohorts: list[Cohort], workdir: Path, train: Train) -> None:
+def ray(cohorts: list[Cohort], workdir: Path, train: Train, board: Board) -> None:
     """Trains the cohorts as tasks of a Ray cluster, and gathers what they write into the workdir.
 
     The cluster is that of the environment variable RAY_ADDRESS, else the one that `ray start` started on this machine,
@@ -72,20 +87,24 @@ def ray(cohorts: list[Cohort], workdir: Path, train: Train) -> None:
         say(f"Ray: {f'joined the cluster at {address}' if address else 'started a local cluster'}, {_count(nodes)}")
         away = ray.remote(max_calls=1, max_retries=RETRIES)(_train_away)  # a fresh process each: memory, threads, GPU
         waiting = {}
-        for cohort in cohorts:
+        for i, cohort in enumerate(cohorts):
             needs = _needs(nodes, cohort)
-            waiting[away.options(**needs).remote(train, cohort, needs["num_cpus"])] = cohort
+            waiting[away.options(**needs).remote(train, cohort, needs["num_cpus"])] = i
+            board.state(i, "sent")
         say(f"Ray: {len(waiting)} cohorts sent")
         start = time.monotonic()
         while waiting:
             for task in ray.wait(list(waiting), timeout=LOOK_EVERY)[0]:
-                cohort = waiting.pop(task)
+                i = waiting.pop(task)
+                cohort = cohorts[i]
                 done = f"({len(cohorts) - len(waiting)} of {len(cohorts)}, {time.monotonic() - start:.0f} s)"
                 try:
                     gather(cohort, ray.get(task), workdir)
                     say(f"{title(cohort)} done {done}")
+                    board.state(i, "over", ended=True)
                 except Exception as error:
                     say(f"{title(cohort)} failed {done}:", str(error))
+                    board.state(i, "failed", ended=True)
             if _count(now := _nodes()) != _count(nodes):
                 nodes = now
                 say(f"Ray: the cluster is now {_count(nodes)}; {len(waiting)} cohorts unfinished")
@@ -143,7 +162,7 @@ def _train_away(train: Train, cohort: Cohort, cores: int) -> dict[str, bytes]:
     os.environ["NPROC"] = str(cores)  # the size of XLA's thread pool, which is made when JAX is first used
     with tempfile.TemporaryDirectory(prefix="rnn_compare-") as name:
         folder = Path(name)
-        train(cohort, folder)
+        train(cohort, folder, lambda done, loss=None: None)
         return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 

@@ -1,15 +1,18 @@
-"""What a person sees while a study runs: lines on the terminal, a progress bar, TensorBoard."""
+"""What a person sees while a study runs: lines on the terminal, a table of the cohorts, TensorBoard."""
 
 import json
+import math
 import time
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import matplotlib.image
 import numpy as np
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
-from rich.progress import Progress as Bar
+from rich.live import Live
+from rich.table import Table
 from tensorboardX import SummaryWriter
 
 from rnn_compare import hparams
@@ -18,55 +21,111 @@ console = Console(highlight=False, markup=False, soft_wrap=True)
 
 
 def say(*lines: str) -> None:
-    """Prints lines, above the progress bar if there is one."""
+    """Prints lines, above the table if there is one."""
     for line in lines:
         console.print(line)
 
 
-class Progress:
-    """A bar with epoch, loss and time left; on a stream that is no terminal, a line now and then."""
+@dataclass
+class Row:
+    """A cohort on the board: its name, how many runs it stacks, for how many epochs, and how it stands."""
+
+    title: str
+    runs: int
+    epochs: int
+    state: str = "waiting"
+    done: int = 0
+    first: int = 0  # the epoch it went on from
+    loss: str = ""
+    since: float = 0.0
+    seconds: float = 0.0
+    ended: bool = False
+
+    @property
+    def rate(self) -> float:
+        """Epochs of single runs per second."""
+        return (self.done - self.first) * self.runs / max(self.seconds, 1e-9)
+
+
+class Board:
+    """A live table with a row per cohort and the study's sum; on a stream that is no terminal, a line now and then."""
 
     EVERY = 30.0  # seconds between lines
+    MOST = 12  # cohorts on the screen
 
-    def __init__(self, title: str, epochs: int, runs: int, before: str):
-        """Starts at epoch 0 of `epochs`, for stacked `runs`; `before` says how the runs before these ended."""
-        self._title, self._epochs, self._runs, self._before = title, epochs, runs, before
-        self._bar = Bar(
-            TextColumn("{task.description}"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TextColumn("epochs │ loss {task.fields[loss]} │ {task.fields[rate]} run-epochs/s │"),
-            TimeRemainingColumn(),
-            TextColumn("left │ {task.fields[before]}"),
-            console=console,
-            disable=not console.is_terminal,
-        )
-        self._task = self._bar.add_task(title, total=epochs, loss="-", rate="-", before=before)
+    def __init__(self, rows: list[Row], tally: Callable[[], str]):
+        """`tally` says how the runs that are over have ended."""
+        self._rows, self._tally, self._counts = rows, tally, tally()
+        self._live = Live(console=console, get_renderable=self._table, refresh_per_second=2, transient=True)
 
-    def __enter__(self) -> "Progress":
-        self._bar.start()
+    def __enter__(self) -> "Board":
         self._start = self._said = time.monotonic()
+        if console.is_terminal:
+            self._live.start()
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._bar.stop()
+        self._live.stop()
 
-    def update(self, done: int, loss: np.ndarray) -> None:
-        """Shows that `done` epochs are over, with the runs' losses [R]."""
+    def state(self, i: int, state: str, ended: bool = False) -> None:
+        """Cohort number i is now at something else than training, or over."""
+        row = self._rows[i]
+        if row.state == "waiting":
+            row.since = time.monotonic()
+        row.state, row.ended = state, ended
+        if ended:
+            row.seconds, self._counts = time.monotonic() - row.since, self._tally()
+
+    def train(self, i: int, done: int, loss: np.ndarray | None = None) -> None:
+        """Cohort number i has done so many epochs, and its runs have these losses [R]; None before the first chunk."""
+        row, now = self._rows[i], time.monotonic()
+        row.done = done
+        if loss is None:
+            row.state, row.since, row.first = "training", now, done
+            return
         finite = loss[np.isfinite(loss)]
-        text = f"{np.median(finite):.4f}" if len(finite) else "nan"
-        if len(loss) > 1:
-            text += f" (median of {len(finite)})"
-        now = time.monotonic()
-        rate = f"{done * self._runs / max(now - self._start, 1e-9):.1f}"
-        self._bar.update(self._task, completed=done, loss=text, rate=rate)
-        if self._bar.disable and (now - self._said > self.EVERY or done == self._epochs):
-            left = (now - self._start) * (self._epochs - done) / done
-            say(
-                f"{self._title}: epoch {done} of {self._epochs}, loss {text}, {rate} run-epochs/s, "
-                f"{left:.0f} s left; before it {self._before}"
-            )
+        row.seconds, row.loss = now - row.since, f"{np.median(finite):.4f}" if len(finite) else "nan"
+        if row.runs > 1:
+            row.loss += f" (median of {len(finite)})"
+        if not self._live.is_started and (now - self._said > self.EVERY or done == row.epochs):
             self._said = now
+            left = (row.epochs - done) * row.runs / row.rate if row.rate else math.nan
+            say(
+                f"{row.title}: epoch {done} of {row.epochs}, loss {row.loss}, {row.rate:.1f} run-epochs/s, "
+                f"{_duration(left)} left; {self._sum()}"
+            )
+
+    def _sum(self) -> str:
+        over = sum(row.ended for row in self._rows)
+        done = sum((row.done - row.first) * row.runs for row in self._rows)
+        remaining = sum((row.epochs - row.done) * row.runs for row in self._rows if not row.ended)
+        left = remaining * (time.monotonic() - self._start) / done if done else math.nan
+        return f"cohorts {over}/{len(self._rows)}, runs {self._counts}, all {_duration(left)} left"
+
+    def _table(self) -> Table:
+        table = Table("cohort", "runs", "epoch", "loss", "run-epochs/s", "time", "left", "state", caption=self._sum())
+        at = next((i for i, row in enumerate(self._rows) if not row.ended), len(self._rows))
+        first = max(0, min(at - self.MOST // 3, len(self._rows) - self.MOST))
+        for row in self._rows[first : first + self.MOST]:
+            seconds = row.seconds if row.ended or not row.since else time.monotonic() - row.since
+            left = _duration((row.epochs - row.done) * row.runs / row.rate) if row.rate and not row.ended else ""
+            table.add_row(
+                row.title, str(row.runs), f"{row.done}/{row.epochs}", row.loss, f"{row.rate:.1f}" if row.rate else "",
+                _duration(seconds) if row.since else "", left, row.state,
+            )  # fmt: skip
+        return table
+
+
+def _duration(seconds: float) -> str:
+    if math.isnan(seconds):
+        return "?"
+    return (
+        f"{seconds / 3600:.1f} h"
+        if seconds >= 5400
+        else f"{seconds / 60:.0f} min"
+        if seconds >= 90
+        else f"{seconds:.0f} s"
+    )
 
 
 class RunLog:

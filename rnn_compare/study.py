@@ -23,7 +23,7 @@ from ml_collections import ConfigDict
 
 from rnn_compare import launch, report
 from rnn_compare.config import KEYS, UserError, leaves, set_value, settings
-from rnn_compare.logs import Progress, RunLog, say, write_study_log
+from rnn_compare.logs import Board, Row, RunLog, say, write_study_log
 from rnn_compare.model import make_model
 from rnn_compare.stats import measures
 from rnn_compare.train import Chunk, Cohort, memory_needed
@@ -194,7 +194,9 @@ def execute(
         return True
     workdir.mkdir(parents=True, exist_ok=True)
     write_atomically(workdir / "config.json", json.dumps(as_json(config), indent=2) + "\n")
-    run_cohorts(todo, workdir, attempt)
+    rows = [Row(launch.title(cohort), len(cohort), config.train.epochs) for cohort in todo]
+    with Board(rows, lambda: tally(runs, workdir)) as board:
+        run_cohorts(todo, workdir, attempt, board)
     done = [run for run in runs if (workdir / run.name / "run.json").exists()]
     if done:
         table, figures = report.write(workdir, [run.name for run in done])
@@ -207,7 +209,7 @@ def execute(
     return not lost and all(read_run(workdir / run.name)["status"] == FINISHED for run in runs)
 
 
-def train(runs: list[Run], workdir: Path) -> None:
+def train(runs: list[Run], workdir: Path, show: launch.Show) -> None:
     """Trains one cohort and leaves each run's folder complete."""
     start = time.perf_counter()
     config = runs[0].config
@@ -220,26 +222,25 @@ def train(runs: list[Run], workdir: Path) -> None:
     logs = [RunLog(workdir / run.name, {"seed": run.seed, **as_json(run.config)}) for run in runs]
     chunks: list[dict[str, Any]] = []
     diverged: dict[int, int] = {}  # the run's place in the cohort -> epoch
-    title = runs[0].name if len(runs) == 1 else f"{runs[0].name} … {runs[-1].name}"
-    with Progress(title, epochs, len(runs), tally(workdir)) as progress:
+    show(0)
+    clock = time.perf_counter()
+    for chunk in cohort.fit(stop_every=histogram_every):
+        loss = chunk.metrics["loss"]
+        done = chunk.start + len(loss)
+        seconds = (time.perf_counter() - clock) / len(loss) / len(runs)
         clock = time.perf_counter()
-        for chunk in cohort.fit(stop_every=histogram_every):
-            loss = chunk.metrics["loss"]
-            done = chunk.start + len(loss)
-            seconds = (time.perf_counter() - clock) / len(loss) / len(runs)
-            clock = time.perf_counter()
-            chunks.append({**chunk.metrics, "seconds_per_epoch": np.full_like(loss, seconds)})
-            for r in np.flatnonzero(np.isnan(loss[-1])).tolist():
-                if r not in diverged:
-                    diverged[r] = chunk.start + int(np.argmax(np.isnan(loss[:, r])))
-                    say(f"{runs[r].name} diverged: its loss or gradient is not finite at epoch {diverged[r]}")
-            for r, log in enumerate(logs):
-                log.scalars(chunk.start, {name: values[:, r] for name, values in chunks[-1].items()})
-                if done % histogram_every == 0 or done == epochs:
-                    log.histograms(done, flat_params(chunk, r))
-            progress.update(done, loss[-1])
-            if len(diverged) == len(runs):
-                break
+        chunks.append({**chunk.metrics, "seconds_per_epoch": np.full_like(loss, seconds)})
+        for r in np.flatnonzero(np.isnan(loss[-1])).tolist():
+            if r not in diverged:
+                diverged[r] = chunk.start + int(np.argmax(np.isnan(loss[:, r])))
+                say(f"{runs[r].name} diverged: its loss or gradient is not finite at epoch {diverged[r]}")
+        for r, log in enumerate(logs):
+            log.scalars(chunk.start, {name: values[:, r] for name, values in chunks[-1].items()})
+            if done % histogram_every == 0 or done == epochs:
+                log.histograms(done, flat_params(chunk, r))
+        show(done, loss[-1])
+        if len(diverged) == len(runs):
+            break
     curves: dict[str, Any] = {name: np.concatenate([part[name] for part in chunks]) for name in chunks[0]}
     for r, (run, log) in enumerate(zip(runs, logs, strict=True)):
         log.end(done, {**run.axes, "seed": run.seed}, measures(curves["loss"][:, r]), finished=r not in diverged)
@@ -250,19 +251,20 @@ def train(runs: list[Run], workdir: Path) -> None:
         write_run(run, workdir, **ended, parameters=cohort.parameters)
 
 
-def tally(workdir: Path) -> str:
-    """How many runs have ended in a workdir, in words."""
-    statuses = [json.loads(path.read_text())["status"] for path in workdir.glob("*/run.json")]
-    return f"{statuses.count(FINISHED)} finished, {statuses.count(DIVERGED)} diverged, {statuses.count(FAILED)} failed"
+def tally(runs: list[Run], workdir: Path) -> str:
+    """How many of the runs have ended in which way, in words."""
+    paths = [workdir / run.name / "run.json" for run in runs]
+    statuses = [json.loads(path.read_text())["status"] for path in paths if path.exists()]
+    return ", ".join(f"{statuses.count(status)} {status}" for status in (FINISHED, DIVERGED, FAILED))
 
 
-def attempt(runs: list[Run], workdir: Path) -> None:
+def attempt(runs: list[Run], workdir: Path, show: launch.Show) -> None:
     """Trains one cohort; what goes wrong is said and kept in its runs' folders, and other cohorts can go on."""
     try:
-        train(runs, workdir)
+        train(runs, workdir, show)
     except Exception as error:
         what = f"{type(error).__name__}: {error}"
-        say(f"{runs[0].name}{' …' if len(runs) > 1 else ''} failed: {what.splitlines()[0]} (see its run.json)")
+        say(f"{launch.title(runs)} failed: {what.splitlines()[0]} (see its run.json)")
         for run in runs:
             trace = traceback.format_exc()
             write_run(run, workdir, status=FAILED, diverged_at=None, parameters=None, error=what, traceback=trace)

@@ -4,7 +4,7 @@ Axis sizes: R runs, T time, B batch.
 """
 
 from collections.abc import Callable, Iterator
-from functools import partial
+from functools import lru_cache, partial
 from typing import Any, NamedTuple
 
 import jax
@@ -200,21 +200,22 @@ def devices_for(runs: int) -> Mesh:
     return Mesh(np.array(devices[:most]), ("runs",))
 
 
-def memory_needed(config: ConfigDict, runs: int) -> int:
-    """Bytes that a cohort takes on its device while it trains, read off the compiled program; nothing is computed."""
+@lru_cache(maxsize=16)  # what was compiled to know the memory need not be compiled again to train
+def program(config: FrozenConfigDict, runs: int) -> Any:
+    """The compiled training program of a cohort of so many runs, see `train_chunk`; nothing is computed."""
     shapes = jax.eval_shape(lambda: (init_state(config, 0), init_batch(config, 0)))
     placed = NamedSharding(devices_for(runs), P("runs"))
     state, batch = jax.tree.map(
         lambda leaf: jax.ShapeDtypeStruct((runs, *leaf.shape), leaf.dtype, sharding=placed), shapes
     )
-    memory = compile_chunk(config, state, batch).memory_analysis()
+    return train_chunk.lower(state, batch, 0, 0, make_model(config), recipe(config), config.train.chunk).compile()
+
+
+def memory_needed(config: ConfigDict, runs: int) -> int:
+    """Bytes that a cohort takes on its device while it trains, read off the compiled program."""
+    memory = program(FrozenConfigDict(config), runs).memory_analysis()
     used = memory.argument_size_in_bytes + memory.output_size_in_bytes + memory.temp_size_in_bytes
     return used - memory.alias_size_in_bytes
-
-
-def compile_chunk(config: ConfigDict, state: Any, batch: Any) -> Any:
-    """The training program of a cohort, for arrays or shapes [R, ...]."""
-    return train_chunk.lower(state, batch, 0, 0, make_model(config), recipe(config), config.train.chunk).compile()
 
 
 class Cohort:
@@ -235,7 +236,7 @@ class Cohort:
 
     def compile(self) -> None:
         """Compiles the training program, so that the first chunk is as fast as the others."""
-        self._program = compile_chunk(self._config, self._state, self._batch)
+        self._program = program(FrozenConfigDict(self._config), stacked_runs(self._state))
 
     def advance(self, epochs: int) -> dict[str, jax.Array]:
         """Dispatches up to `train.chunk` epochs; the metrics, [chunk, R], are filled up to `epochs`."""

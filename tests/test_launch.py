@@ -12,10 +12,18 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from rnn_compare import launch, study
 from rnn_compare.config import UserError, validate
+from rnn_compare.logs import Board, Row
 
 
 def cohort(*names):
     return [SimpleNamespace(name=name) for name in names]
+
+
+@pytest.fixture
+def board():
+    """A board for up to five cohorts."""
+    with Board([Row(str(i), 1, 7) for i in range(5)], lambda: "") as board:
+        yield board
 
 
 def wait_until(condition, seconds=200):
@@ -25,28 +33,28 @@ def wait_until(condition, seconds=200):
         time.sleep(0.05)
 
 
-def test_local_goes_on_after_a_failure(tmp_path, capsys):
+def test_local_goes_on_after_a_failure(tmp_path, capsys, board):
     trained = []
 
-    def train(runs, workdir):
+    def train(runs, workdir, show):
         if runs[0].name == "bad":
             raise MemoryError("too large")
         trained.append((runs[0].name, workdir))
 
-    launch.local([cohort("a"), cohort("bad"), cohort("b")], tmp_path, train)
+    launch.local([cohort("a"), cohort("bad"), cohort("b")], tmp_path, train, board)
     assert trained == [("a", tmp_path), ("b", tmp_path)]
     said = capsys.readouterr().out
     assert "bad failed" in said
     assert "MemoryError: too large" in said
 
 
-def test_local_is_interrupted_at_once(tmp_path):
-    def train(runs, workdir):
+def test_local_is_interrupted_at_once(tmp_path, board):
+    def train(runs, workdir, show):
         assert runs[0].name == "a"
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        launch.local([cohort("a"), cohort("b")], tmp_path, train)
+        launch.local([cohort("a"), cohort("b")], tmp_path, train, board)
 
 
 def test_gathering_replaces_an_unfinished_attempt(tmp_path):
@@ -112,10 +120,10 @@ def test_a_cohort_that_was_lost_is_tried_again_by_the_same_command(tiny, tmp_pat
     tiny.sweep = {"model.cell": ("lstm", "gru")}
     attempt = study.attempt
 
-    def losing(runs, workdir):
+    def losing(runs, workdir, show):
         if runs[0].config.model.cell == "lstm":
             raise MemoryError
-        attempt(runs, workdir)
+        attempt(runs, workdir, show)
 
     monkeypatch.setattr(study, "attempt", losing)
     assert not study.execute(validate(tiny), tmp_path, dry_run=False)
@@ -151,8 +159,8 @@ def cluster(no_cluster, monkeypatch):
 
 
 @pytest.mark.slow
-def test_dead_workers_are_replaced_and_failures_are_told(no_cluster, tmp_path, capsys):
-    def train(runs, workdir):
+def test_dead_workers_are_replaced_and_failures_are_told(no_cluster, tmp_path, capsys, board):
+    def train(runs, workdir, show):
         (name,) = (run.name for run in runs)
         with (tmp_path / f"{name}.attempts").open("a") as file:
             file.write("x")
@@ -164,7 +172,7 @@ def test_dead_workers_are_replaced_and_failures_are_told(no_cluster, tmp_path, c
         (workdir / name / "run.json").write_text("{}" if name != "large" else "{}" * 1_000_000)
 
     names = ["good", "raises", "dies", "dies_once", "large"]
-    launch.ray([cohort(name) for name in names], tmp_path / "out", train)
+    launch.ray([cohort(name) for name in names], tmp_path / "out", train, board)
     assert {path.name for path in (tmp_path / "out").iterdir()} == {"good", "dies_once", "large"}
     assert [(tmp_path / f"{name}.attempts").stat().st_size for name in names] == [1, 1, 1 + launch.RETRIES, 2, 1]
     said = capsys.readouterr().out
@@ -183,14 +191,14 @@ def test_every_run_finishes_once_though_a_node_dies(cluster, tiny, tmp_path, cap
     names = {run.name for run in study.expand(config)}
     gather = launch.gather
 
-    def noting(runs, workdir):  # in a worker, where study.attempt is the original
+    def noting(runs, workdir, show):  # in a worker, where study.attempt is the original
         import ray
 
         from rnn_compare import study
 
         with notes.open("a") as file:
             print(ray.get_runtime_context().get_node_id(), runs[0].name, file=file)
-        study.attempt(runs, workdir)
+        study.attempt(runs, workdir, show)
 
     def counting(runs, files, workdir):
         gathered.extend(run.name for run in runs)
@@ -270,7 +278,7 @@ def test_a_killed_driver_is_started_again(no_cluster, tmp_path, pytestconfig, re
 
 
 @pytest.mark.slow
-def test_a_cluster_that_does_not_answer(no_cluster, tmp_path, monkeypatch):
+def test_a_cluster_that_does_not_answer(no_cluster, tmp_path, monkeypatch, board):
     monkeypatch.setenv("RAY_ADDRESS", "127.0.0.1:1")
     with pytest.raises(UserError, match=r"does not answer: .*refused"):
-        launch.ray([cohort("a")], tmp_path, lambda *_: None)
+        launch.ray([cohort("a")], tmp_path, lambda *_: None, board)

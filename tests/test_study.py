@@ -167,10 +167,10 @@ def test_a_cohort_that_fails_does_not_stop_the_others_and_is_tried_again_only_wh
 ):
     whole = study.train
 
-    def broken(runs, workdir):
+    def broken(runs, workdir, show):
         if runs[0].config.model.cell == "lstm":
             raise RuntimeError("no memory\nfor this")
-        whole(runs, workdir)
+        whole(runs, workdir, show)
 
     monkeypatch.setattr(study, "train", broken)
     assert not execute(validate(pair), tmp_path, dry_run=False)

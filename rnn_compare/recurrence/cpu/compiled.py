@@ -72,9 +72,8 @@ def _target_machine():
 def _compile(name, function, count, returns=types.void):
     """The address of a C function of `count` words.
 
-    Each is loaded into an execution engine of its own. Numba numbers the functions that it compiles to tell apart those
-    of one name, and counts from 1 in every process: in one engine, object files of two processes would be linked to each
-    other's helpers.
+    Each is loaded into an execution engine of its own. Numba tells functions of one name apart by a number that counts
+    from 1 in every process: in one engine, the object files of two processes would be linked to each other's helpers.
     """
     kept = _read(name)
     if kept is None:
