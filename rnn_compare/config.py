@@ -94,12 +94,14 @@ class Key(NamedTuple):
         meaning: what it does, with its unit.
         stacks: whether runs that differ in it can share one compiled program, because it only changes the
             numbers a run starts from or is fed with.
+        free: whether a study may be gone on with at another value, because no result depends on it.
     """
 
     default: Any
     check: Check
     meaning: str
     stacks: bool = False
+    free: bool = False
 
 
 KEYS: dict[str, Key] = {
@@ -132,8 +134,11 @@ KEYS: dict[str, Key] = {
     "optimizer.clip_norm": Key(1.0, number(above=0), "largest norm of the gradient, or of each tensor's", True),
     "train.epochs": Key(1000, whole(1), "full-batch updates"),
     "train.chunk": Key(10, whole(1), "most epochs per dispatch; the host sees losses once per chunk"),
-    "train.memory": Key(0.0, number(0), "GB that stacked runs may take at once; 0: half of the device's", True),
+    "train.memory": Key(0.0, number(0), "GB that stacked runs may take at once; 0: half of the device's", True, True),
     "train.backend": Key("auto", one_of(("auto", *recurrence.BACKENDS)), "how the recurrence is computed"),
+    "checkpoint.seconds": Key(60.0, number(above=0), "seconds between checkpoints, at least", True, True),
+    "checkpoint.epochs": Key(0, whole(0), "save after so many epochs too; 0: only by time", True, True),
+    "checkpoint.keep": Key(2, whole(1), "checkpoints that are kept of a cohort on its way", True, True),
     "log.histogram_every": Key(100, whole(1), "epochs between histograms of the parameters"),
 }
 

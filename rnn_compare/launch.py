@@ -20,6 +20,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from rnn_compare import interrupt
 from rnn_compare.config import UserError
 from rnn_compare.logs import Board, remove_events, say
 
@@ -47,6 +48,8 @@ def local(cohorts: list[Cohort], workdir: Path, train: Train, board: Board) -> N
         try:
             train(cohort, workdir, partial(board.train, i))
             board.state(i, "over", ended=True)
+        except UserError:
+            raise
         except Exception:
             say(f"{title(cohort)} failed:", traceback.format_exc().rstrip())
             board.state(i, "failed", ended=True)
@@ -108,6 +111,7 @@ def ray(cohorts: list[Cohort], workdir: Path, train: Train, board: Board) -> Non
             if _count(now := _nodes()) != _count(nodes):
                 nodes = now
                 say(f"Ray: the cluster is now {_count(nodes)}; {len(waiting)} cohorts unfinished")
+            interrupt.check()
     finally:
         ray.shutdown()
 

@@ -13,9 +13,15 @@ import numpy as np
 from rich.console import Console
 from rich.live import Live
 from rich.table import Table
-from tensorboardX import SummaryWriter
+from tensorboardX import summary
+from tensorboardX.event_file_writer import EventsWriter
+from tensorboardX.proto.event_pb2 import Event
+from tensorboardX.proto.summary_pb2 import Summary
 
 from rnn_compare import hparams
+
+_LIMITS = 1e-12 * 1.1 ** np.arange(774)  # up to 1e20
+BUCKETS = np.concatenate([-_LIMITS[::-1], [0], _LIMITS])  # the bounds of TensorBoard's own histograms
 
 console = Console(highlight=False, markup=False, soft_wrap=True)
 
@@ -128,59 +134,84 @@ def _duration(seconds: float) -> str:
     )
 
 
+class Events:
+    """A folder's event file. It is written here and now: tensorboardX's own thread would keep an error to itself."""
+
+    def __init__(self, folder: Path):
+        """Starts anew: events of an attempt that did not finish are removed."""
+        remove_events(folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        self._writer = EventsWriter(str(folder / "events"))
+
+    def add(self, content: Summary, step: int = 0, wall_time: float | None = None) -> None:
+        """Adds a summary."""
+        self._writer.write_event(Event(summary=content, step=step, wall_time=wall_time or time.time()))
+
+    def flush(self) -> None:
+        """What was added is in the file."""
+        self._writer.flush()
+
+    def close(self) -> None:
+        """The file is complete."""
+        self._writer.close()
+
+
 class RunLog:
     """One run's TensorBoard events. Every epoch is a step."""
 
     def __init__(self, folder: Path, config: dict[str, Any]):
-        """Starts the events anew: those of an attempt that did not finish are removed."""
-        self._writer = _writer(folder)
-        self._writer.add_text("config", _as_markdown(config), 0)
+        """Starts the events anew."""
+        self._events = Events(folder)
+        self._events.add(summary.text("config", _as_markdown(config)))
 
-    def scalars(self, start: int, metrics: dict[str, np.ndarray]) -> None:
-        """Writes each metric's values, [epochs], from epoch `start` on; those after a divergence are left out."""
-        for tag, values in metrics.items():
-            for epoch, value in enumerate(values, start):
-                if np.isfinite(value):
-                    self._writer.add_scalar(tag, value, epoch)
+    def scalars(self, tag: str, start: int, values: np.ndarray, times: np.ndarray) -> None:
+        """Writes a curve from epoch `start` on, [epochs], as of these times; what is not finite is left out."""
+        for epoch, (value, wall_time) in enumerate(zip(values.tolist(), times.tolist(), strict=True), start):
+            if math.isfinite(value):
+                self._events.add(summary.scalar(tag, value), epoch, wall_time)
 
-    def histograms(self, epoch: int, params: dict[str, np.ndarray]) -> None:
+    def histograms(self, epoch: int, wall_time: float, params: dict[str, np.ndarray]) -> None:
         """Writes a histogram of each parameter."""
         for name, values in params.items():
             if np.abs(values).max() < 1e20:  # where TensorBoard's buckets end; false for NaN
-                self._writer.add_histogram(f"params/{name}", values, epoch)
+                self._events.add(summary.histogram(f"params/{name}", values, BUCKETS), epoch, wall_time)
 
-    def end(self, epoch: int, axes: dict[str, Any], measures: dict[str, float], finished: bool) -> None:
-        """Writes the row of the HParams page, and what is still in memory."""
+    def flush(self) -> None:
+        """TensorBoard can see all that was written."""
+        self._events.flush()
+
+    def end(
+        self, epoch: int, wall_time: float, axes: dict[str, Any], measures: dict[str, float], diverged_at: int | None
+    ) -> None:
+        """Writes the row of the HParams page, and how the run ended."""
         for name, value in measures.items():
-            if np.isfinite(value):
-                self._writer.add_scalar(f"final/{name}", value, epoch)
-        for summary in hparams.session(axes, finished):
-            self._writer.file_writer.add_summary(summary)
-        self._writer.close()
+            if math.isfinite(value):
+                self._events.add(summary.scalar(f"final/{name}", value), epoch, wall_time)
+        status = "finished" if diverged_at is None else f"diverged at epoch {diverged_at}"
+        self._events.add(summary.text("status", status), epoch, wall_time)
+        for content in hparams.session(axes, diverged_at is None):
+            self._events.add(content)
+        self._events.close()
 
 
 def write_study_log(
     workdir: Path, config: dict[str, Any], axes: dict[str, list], measures: list[str], table: str, figures: list[Path]
 ) -> None:
     """The study's own entry in TensorBoard: its config, table and figures, and its axes, in the run `study`."""
-    writer = _writer(workdir / "study")
-    writer.file_writer.add_summary(hparams.experiment(axes, [f"final/{name}" for name in measures]))
-    writer.add_text("config", _as_markdown(config), 0)
-    writer.add_text("summary", table, 0)
+    events = Events(workdir / "study")
+    events.add(hparams.experiment(axes, [f"final/{name}" for name in measures]))
+    events.add(summary.text("config", _as_markdown(config)))
+    events.add(summary.text("summary", table))
     for figure in figures:
-        writer.add_image(f"figure/{figure.stem}", matplotlib.image.imread(figure)[..., :3], 0, dataformats="HWC")
-    writer.close()
+        pixels = matplotlib.image.imread(figure)[..., :3]
+        events.add(summary.image(f"figure/{figure.stem}", pixels, dataformats="HWC"))
+    events.close()
 
 
 def remove_events(folder: Path) -> None:
     """Removes the events of an attempt that did not finish."""
     for old in folder.glob("events.out.tfevents.*"):
         old.unlink()
-
-
-def _writer(folder: Path) -> SummaryWriter:
-    remove_events(folder)
-    return SummaryWriter(str(folder))
 
 
 def _as_markdown(config: dict[str, Any]) -> str:

@@ -1,6 +1,7 @@
 """`python -m rnn_compare.main --config=FILE`: runs the study that a config file describes.
 
-Exit codes: 0 every run finished, 1 some run diverged or failed, 2 something in the input is wrong, 130 interrupted.
+Exit codes: 0 every run finished, 1 some run diverged or failed, 2 something in the input is wrong or cannot be written,
+130 interrupted by Ctrl-C, 143 by SIGTERM.
 """
 
 import re
@@ -13,6 +14,7 @@ from absl import app, flags, logging
 
 from rnn_compare import study
 from rnn_compare.config import UserError, load
+from rnn_compare.interrupt import Interrupted
 from rnn_compare.launch import LAUNCHERS
 
 CONFIG = flags.DEFINE_string("config", None, "Python file with get_config(); --config.KEY=VALUE overrides a key.")
@@ -66,8 +68,11 @@ def complaining(function: Callable[[list[str]], Any]) -> Callable[[list[str]], A
         except UserError as error:
             print(f"error: {error}", file=sys.stderr)
             sys.exit(2)
+        except Interrupted as stop:
+            print("interrupted: the same command goes on from here", file=sys.stderr)
+            sys.exit(128 + stop.signal)
         except KeyboardInterrupt:
-            print("interrupted: the same command starts the unfinished runs again", file=sys.stderr)
+            print("interrupted", file=sys.stderr)
             sys.exit(130)
 
     return wrapped

@@ -1,6 +1,7 @@
 """What the runs of a workdir say: the figure of their losses and the summary table."""
 
 import csv
+import io
 import json
 from importlib import resources
 from pathlib import Path
@@ -12,6 +13,7 @@ import matplotlib.ticker
 import numpy as np
 from matplotlib.figure import Figure
 
+from rnn_compare.runs import write_atomically
 from rnn_compare.stats import measures
 
 # Blue and orange as in the post's figure; told apart by the colour-blind too.
@@ -39,7 +41,7 @@ def write(workdir: Path, names: list[str]) -> tuple[str, list[Path]]:
     """
     runs = [json.loads((workdir / name / "run.json").read_text()) for name in names]
     table = summary(runs, [curves_of(workdir, run) for run in runs])
-    (workdir / "summary.md").write_text(table)
+    write_atomically(workdir / "summary.md", table)
     runs = [run for run in runs if run["status"] != "failed"]
     curves = [curves_of(workdir, run) for run in runs]
     figures = {"loss": draw(runs, curves)} if runs else {}
@@ -49,7 +51,9 @@ def write(workdir: Path, names: list[str]) -> tuple[str, list[Path]]:
             values = [measures(curve["loss"])[name] for curve in curves]
             figures[name] = heat_map(runs, values, axes[0], axes[1], f"{title}, median over seeds")
     for name, figure in figures.items():
-        figure.savefig(workdir / f"{name}.png", dpi=150)
+        file = io.BytesIO()
+        figure.savefig(file, dpi=150)
+        write_atomically(workdir / f"{name}.png", file.getvalue())
     return table, [workdir / f"{name}.png" for name in figures]
 
 

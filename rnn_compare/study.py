@@ -1,51 +1,33 @@
 """A study: a config expanded into runs, the runs grouped into cohorts, the cohorts trained into a workdir.
 
-The workdir holds `config.json` (the resolved config), one folder per run, and what `rnn_compare.report` makes of them.
-A run's folder holds `run.json` (what it is and how it ended), `curves.npz`, `params.npz` and its TensorBoard events;
-it has ended once `run.json` is there, and a study started again leaves ended runs alone.
+The workdir holds `config.json` (the resolved config), one folder per run, `checkpoints/` while cohorts are on their
+way, and what `rnn_compare.report` makes of the runs. A study started again leaves ended runs alone and goes on with the
+others.
 """
 
-import hashlib
 import json
 import os
 import tempfile
 import time
-import traceback
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 import jax
 import numpy as np
-from flax.traverse_util import flatten_dict
 from ml_collections import ConfigDict
 
-from rnn_compare import launch, report
+from rnn_compare import interrupt, launch, lock, report
+from rnn_compare.checkpoint import begun, forget_ended
 from rnn_compare.config import KEYS, UserError, leaves, set_value, settings
-from rnn_compare.logs import Board, Row, RunLog, say, write_study_log
+from rnn_compare.fit import attempt
+from rnn_compare.logs import Board, Row, say, write_study_log
 from rnn_compare.model import make_model
+from rnn_compare.runs import FINISHED, Run, as_json, different, ended, read, tally, write_atomically
 from rnn_compare.stats import measures
-from rnn_compare.train import Chunk, Cohort, memory_needed
+from rnn_compare.train import Cohort, memory_needed
 
-FINISHED, DIVERGED, FAILED = "finished", "diverged", "failed"
-
-
-@dataclass(frozen=True)
-class Run:
-    """One setting and one seed.
-
-    Attributes:
-        name: the name of its folder and of its curves in TensorBoard.
-        axes: dotted key -> value, for the keys that the study varies.
-        seed: what its data and its weights are drawn from.
-        config: the study's config at this setting, without `seeds` and `sweep`.
-    """
-
-    name: str
-    axes: dict[str, Any]
-    seed: int
-    config: ConfigDict
+FORMAT = 1  # of a workdir
 
 
 def expand(config: ConfigDict) -> list[Run]:
@@ -74,12 +56,17 @@ def _plain(value: Any) -> str:
     return "+".join(map(_plain, value)) if isinstance(value, tuple) else repr(value).removesuffix(".0")
 
 
-def cohorts(runs: list[Run]) -> list[list[Run]]:
-    """The runs grouped by all that a compiled program depends on, in order of first appearance."""
+def cohorts(runs: list[Run], begun: Iterable[Iterable[str]] = ()) -> list[list[Run]]:
+    """The runs grouped by all that a compiled program depends on, in order of first appearance.
+
+    Runs that were `begun` together, given by their names, stay together and apart from others: they go on from an epoch
+    of their own.
+    """
     groups: dict[tuple, list[Run]] = {}
     for run in runs:
         shape = tuple((key, value) for key, value in leaves(run.config) if not KEYS[key].stacks)
-        groups.setdefault(shape, []).append(run)
+        before = next((i for i, names in enumerate(begun) if run.name in names), None)
+        groups.setdefault((before, shape), []).append(run)
     return list(groups.values())
 
 
@@ -142,16 +129,15 @@ def check_workdir(workdir: Path, config: ConfigDict) -> None:
         return
     except (OSError, ValueError) as error:
         raise UserError(f"--workdir={workdir}: its config.json cannot be read ({error})") from None
+    if (format := old.pop("format", FORMAT)) != FORMAT:
+        raise UserError(
+            f"--workdir={workdir} is of format {format} and this version works with format {FORMAT}: "
+            "choose another workdir, or the version that made it"
+        )
     new = as_json(config)
-    keys = [key for key in (old | new) if old.get(key) != new.get(key) and key not in ("seeds", "sweep")]
-    if keys:
+    if keys := [key for key in different(old, new) if key not in ("seeds", "sweep")]:
         differences = ", ".join(f"{key} is {old.get(key)} there and {new.get(key)} here" for key in keys)
         raise UserError(f"--workdir={workdir} holds results of another config ({differences}): choose another workdir")
-
-
-def as_json(config: ConfigDict) -> dict[str, Any]:
-    """The config as flat JSON values, dotted key -> value."""
-    return json.loads(json.dumps(dict(leaves(config))))
 
 
 def execute(
@@ -175,28 +161,55 @@ def execute(
     run_cohorts = launch.pick(launcher)
     check_workdir(workdir, config)
     runs = expand(config)
-    todo = cohorts([run for run in runs if not ended(run, workdir, retry_failed)])
-    device = jax.devices()[0]
-    say(f"{workdir}: {len(runs)} runs, {len(runs) - sum(map(len, todo))} of them finished earlier")
-    say(f"device: {device.platform} ({device.device_kind}), {os.cpu_count()} CPU cores, JAX {jax.__version__}")
     try:
-        for cohort in todo:
+        for cohort in cohorts(runs):
             make_model(cohort[0].config)
     except ValueError as error:
         raise UserError(f"config.train.backend: {error}") from None
-    todo = [part for cohort in todo for part in split(cohort, memory_budget(config))]
-    for cohort in todo:
-        say(*describe(cohort))
-        if dry_run:
-            seconds = seconds_per_epoch(cohort[0].config) * len(cohort) * cohort[0].config.train.epochs
-            say(f"  about {seconds / 60:.1f} minutes here, by the second epoch of one run")
     if dry_run:
+        todo = plan(runs, workdir, retry_failed)
+        for cohort in todo:
+            seconds = seconds_per_epoch(cohort[0].config) * len(cohort) * cohort[0].config.train.epochs
+            say(f"{launch.title(cohort)}: about {seconds / 60:.1f} minutes here, by the second epoch of one run")
         return True
     workdir.mkdir(parents=True, exist_ok=True)
-    write_atomically(workdir / "config.json", json.dumps(as_json(config), indent=2) + "\n")
-    rows = [Row(launch.title(cohort), len(cohort), config.train.epochs) for cohort in todo]
-    with Board(rows, lambda: tally(runs, workdir)) as board:
-        run_cohorts(todo, workdir, attempt, board)
+    with lock.held(workdir), interrupt.listening():
+        todo = plan(runs, workdir, retry_failed)
+        write_atomically(workdir / "config.json", json.dumps({"format": FORMAT, **as_json(config)}, indent=2) + "\n")
+        rows = [Row(launch.title(cohort), len(cohort), config.train.epochs) for cohort in todo]
+        with Board(rows, lambda: tally(runs, workdir)) as board:
+            run_cohorts(todo, workdir, attempt, board)
+        forget_ended(workdir)
+        try:
+            write_report(config, runs, workdir)
+        except OSError as error:
+            raise UserError(
+                f"--workdir={workdir}: the report cannot be written ({error}); the runs are whole"
+            ) from None
+    if lost := sum(not (workdir / run.name / "run.json").exists() for run in runs):
+        say(f"{lost} of {len(runs)} runs have not ended: the same command tries them again")
+    return not lost and all(read(workdir / run.name)["status"] == FINISHED for run in runs)
+
+
+def plan(runs: list[Run], workdir: Path, retry_failed: bool) -> list[list[Run]]:
+    """The cohorts that are still to be trained; says what they are.
+
+    Raises:
+        UserError: the workdir holds runs of another config, or one that cannot be read.
+    """
+    left = [run for run in runs if not ended(run, workdir, retry_failed)]
+    say(f"{workdir}: {len(runs)} runs, {len(runs) - len(left)} of them finished earlier")
+    device = jax.devices()[0]
+    say(f"device: {device.platform} ({device.device_kind}), {os.cpu_count()} CPU cores, JAX {jax.__version__}")
+    groups = cohorts(left, begun(workdir).values())
+    todo = [part for cohort in groups for part in split(cohort, memory_budget(cohort[0].config))]
+    for cohort in todo:
+        say(*describe(cohort))
+    return todo
+
+
+def write_report(config: ConfigDict, runs: list[Run], workdir: Path) -> None:
+    """Tables and figures of the runs that have ended, on the terminal, in the workdir and in TensorBoard."""
     done = [run for run in runs if (workdir / run.name / "run.json").exists()]
     if done:
         table, figures = report.write(workdir, [run.name for run in done])
@@ -204,111 +217,3 @@ def execute(
         axes["seed"] = list(range(config.seeds))
         write_study_log(workdir, as_json(config), axes, list(measures(np.array([]))), table, figures)
         say(table)
-    if lost := len(runs) - len(done):
-        say(f"{lost} of {len(runs)} runs have not ended: the same command tries them again")
-    return not lost and all(read_run(workdir / run.name)["status"] == FINISHED for run in runs)
-
-
-def train(runs: list[Run], workdir: Path, show: launch.Show) -> None:
-    """Trains one cohort and leaves each run's folder complete."""
-    start = time.perf_counter()
-    config = runs[0].config
-    epochs, histogram_every = config.train.epochs, config.log.histogram_every
-    say("preparing data, initial weights and the program (the first time on a machine, 10 to 20 s)")
-    cohort = Cohort([(run.config, run.seed) for run in runs])
-    cohort.compile()
-    prepared = time.perf_counter() - start
-    say(f"prepared in {prepared:.1f} s; {cohort.parameters} parameters each")
-    logs = [RunLog(workdir / run.name, {"seed": run.seed, **as_json(run.config)}) for run in runs]
-    chunks: list[dict[str, Any]] = []
-    diverged: dict[int, int] = {}  # the run's place in the cohort -> epoch
-    show(0)
-    clock = time.perf_counter()
-    for chunk in cohort.fit(stop_every=histogram_every):
-        loss = chunk.metrics["loss"]
-        done = chunk.start + len(loss)
-        seconds = (time.perf_counter() - clock) / len(loss) / len(runs)
-        clock = time.perf_counter()
-        chunks.append({**chunk.metrics, "seconds_per_epoch": np.full_like(loss, seconds)})
-        for r in np.flatnonzero(np.isnan(loss[-1])).tolist():
-            if r not in diverged:
-                diverged[r] = chunk.start + int(np.argmax(np.isnan(loss[:, r])))
-                say(f"{runs[r].name} diverged: its loss or gradient is not finite at epoch {diverged[r]}")
-        for r, log in enumerate(logs):
-            log.scalars(chunk.start, {name: values[:, r] for name, values in chunks[-1].items()})
-            if done % histogram_every == 0 or done == epochs:
-                log.histograms(done, flat_params(chunk, r))
-        show(done, loss[-1])
-        if len(diverged) == len(runs):
-            break
-    curves: dict[str, Any] = {name: np.concatenate([part[name] for part in chunks]) for name in chunks[0]}
-    for r, (run, log) in enumerate(zip(runs, logs, strict=True)):
-        log.end(done, {**run.axes, "seed": run.seed}, measures(curves["loss"][:, r]), finished=r not in diverged)
-        folder = workdir / run.name
-        np.savez(folder / "curves.npz", **{name: curve[:, r] for name, curve in curves.items()})
-        np.savez(folder / "params.npz", **flat_params(chunk, r))
-        ended = {"status": DIVERGED if r in diverged else FINISHED, "diverged_at": diverged.get(r)}
-        write_run(run, workdir, **ended, parameters=cohort.parameters)
-
-
-def tally(runs: list[Run], workdir: Path) -> str:
-    """How many of the runs have ended in which way, in words."""
-    paths = [workdir / run.name / "run.json" for run in runs]
-    statuses = [json.loads(path.read_text())["status"] for path in paths if path.exists()]
-    return ", ".join(f"{statuses.count(status)} {status}" for status in (FINISHED, DIVERGED, FAILED))
-
-
-def attempt(runs: list[Run], workdir: Path, show: launch.Show) -> None:
-    """Trains one cohort; what goes wrong is said and kept in its runs' folders, and other cohorts can go on."""
-    try:
-        train(runs, workdir, show)
-    except Exception as error:
-        what = f"{type(error).__name__}: {error}"
-        say(f"{launch.title(runs)} failed: {what.splitlines()[0]} (see its run.json)")
-        for run in runs:
-            trace = traceback.format_exc()
-            write_run(run, workdir, status=FAILED, diverged_at=None, parameters=None, error=what, traceback=trace)
-
-
-def write_run(run: Run, workdir: Path, **ended: Any) -> None:
-    """Writes `run.json`, which makes a run count as ended; `hash` ties its name to its config and seed."""
-    config = as_json(run.config)
-    digest = hashlib.sha256(json.dumps([config, run.seed], sort_keys=True).encode()).hexdigest()[:12]
-    result = {"name": run.name, "hash": digest, "seed": run.seed, "axes": run.axes, **ended, "config": config}
-    (workdir / run.name).mkdir(parents=True, exist_ok=True)
-    write_atomically(workdir / run.name / "run.json", json.dumps(result, indent=2) + "\n")
-
-
-def ended(run: Run, workdir: Path, retry_failed: bool) -> bool:
-    """Whether a run need not be trained (again).
-
-    Raises:
-        UserError: its folder holds a run of another config.
-    """
-    try:
-        result = read_run(workdir / run.name)
-    except FileNotFoundError:
-        return False
-    except (OSError, ValueError) as error:
-        raise UserError(f"--workdir={workdir}: {run.name}/run.json cannot be read ({error})") from None
-    new = as_json(run.config)
-    if keys := [key for key in new if result["config"].get(key) != new[key]]:
-        raise UserError(f"--workdir={workdir}: {run.name} was run with another {keys[0]}: choose another workdir")
-    return not (retry_failed and result["status"] == FAILED)
-
-
-def flat_params(chunk: Chunk, r: int) -> dict[str, Any]:
-    """The parameters of the cohort's run number r after a chunk, "recurrent/kernel" and so on."""
-    return flatten_dict(jax.tree.map(lambda leaf: leaf[r], chunk.params), sep="/")
-
-
-def read_run(folder: Path) -> dict[str, Any]:
-    """What `run.json` says of a finished run."""
-    return json.loads((folder / "run.json").read_text())
-
-
-def write_atomically(path: Path, text: str) -> None:
-    """Writes a file that is there either whole or not at all."""
-    part = path.with_name(path.name + ".part")
-    part.write_text(text)
-    part.replace(path)

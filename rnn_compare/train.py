@@ -34,12 +34,15 @@ class TrainState(struct.PyTreeNode):
         params: the model's parameters.
         opt_state: the optimizer's state.
         hyper: the optimizer's numbers.
-        finite: false from the first epoch on whose loss or gradient is not finite; such a run stands still.
+        before: the parameters before the last update.
+        finite: false from the first epoch on whose loss or gradient is not finite; such a run stands still, with the
+            last parameters that gave a finite loss and gradient.
     """
 
     params: Any
     opt_state: Any
     hyper: Hyper
+    before: Any
     finite: jax.Array
 
 
@@ -71,7 +74,7 @@ def init_state(config: ConfigDict, seed: int) -> TrainState:
         clip_norm=jnp.float32(config.optimizer.clip_norm),
     )
     opt_state = optimizers.make(recipe(config), hyper).init(params)
-    return TrainState(params, opt_state, hyper, jnp.array(True))
+    return TrainState(params, opt_state, hyper, params, jnp.array(True))
 
 
 @partial(jax.jit, static_argnames="model")
@@ -111,8 +114,10 @@ def update(
     metrics = losses(errors) | {"grad_norm": optax.tree.norm(grads)}
     updates, opt_state = optimizers.make(optimizer, state.hyper).update(grads, state.opt_state, state.params)
     finite = state.finite & jnp.isfinite(metrics["loss"]) & jnp.isfinite(metrics["grad_norm"])
-    updated = state.replace(params=optax.apply_updates(state.params, updates), opt_state=opt_state)
-    state = jax.tree.map(partial(jnp.where, finite), updated, state).replace(finite=finite)
+    params = optax.apply_updates(state.params, updates)
+    updated = state.replace(params=params, opt_state=opt_state, before=state.params, finite=finite)
+    stopped = state.replace(params=state.before, finite=finite)
+    state = jax.tree.map(partial(jnp.where, finite), updated, stopped)
     return state, {name: jnp.where(finite, value, jnp.nan) for name, value in metrics.items()}
 
 
@@ -223,6 +228,7 @@ class Cohort:
 
     Attributes:
         parameters: how many parameters each run has.
+        epoch: how many epochs they have done.
     """
 
     def __init__(self, runs: list[tuple[ConfigDict, int]]):
@@ -233,6 +239,31 @@ class Cohort:
         self._batch = jax.device_put(_stack([init_batch(config, seed) for config, seed in runs]), placed)
         self._state = jax.device_put(_stack([init_state(config, seed) for config, seed in runs]), placed)
         self.parameters = sum(leaf[0].size for leaf in jax.tree.leaves(self._state.params))
+        self.epoch = 0
+
+    @property
+    def params(self) -> Any:
+        """Their parameters, on the host; leaves [R, ...]."""
+        return jax.device_get(self._state.params)
+
+    def snapshot(self) -> dict[str, np.ndarray]:
+        """All that an epoch changes, on the host: name -> array [R, ...]."""
+        leaves, _ = jax.tree.flatten_with_path(jax.device_get(self._state))
+        return {jax.tree_util.keystr(path): leaf for path, leaf in leaves}
+
+    def restore(self, epoch: int, snapshot: dict[str, np.ndarray]) -> None:
+        """Goes on after `epoch` epochs, from a snapshot of the same runs.
+
+        Raises:
+            ValueError: it is none of these runs.
+        """
+        state = self.snapshot()
+        shapes, expected = ({k: (v.shape, v.dtype) for k, v in tree.items()} for tree in (snapshot, state))
+        if shapes != expected:
+            raise ValueError("the snapshot is of other runs")
+        placed = jax.tree.leaves(self._state)[0].sharding
+        leaves = [jax.device_put(snapshot[key], placed) for key in state]
+        self._state, self.epoch = jax.tree.unflatten(jax.tree.structure(self._state), leaves), epoch
 
     def compile(self) -> None:
         """Compiles the training program, so that the first chunk is as fast as the others."""
@@ -244,18 +275,18 @@ class Cohort:
         return curves
 
     def fit(self, stop_every: int) -> Iterator[Chunk]:
-        """Trains for the config's epochs, and yields each chunk when it is done.
+        """Trains up to the config's epochs, and yields each chunk when it is done.
 
         Args:
             stop_every: besides its own length, a chunk ends at every multiple of this many epochs.
         """
-        start = 0
         train = self._config.train
-        while start < train.epochs:
+        while self.epoch < train.epochs:
+            start = self.epoch
             epochs = min(train.chunk, train.epochs - start, stop_every - start % stop_every)
             metrics = {name: curve[:epochs] for name, curve in jax.device_get(self.advance(epochs)).items()}
-            yield Chunk(start, metrics, jax.device_get(self._state.params))
-            start += epochs
+            self.epoch += epochs
+            yield Chunk(start, metrics, self.params)
 
 
 def _stack(trees: list[Any]) -> Any:

@@ -7,7 +7,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from tensorboardX.proto.api_pb2 import DataType, Status
 from tensorboardX.proto.plugin_hparams_pb2 import HParamsPluginData
 
-from rnn_compare import study
+from rnn_compare import fit
 from rnn_compare.config import UserError, validate
 from rnn_compare.study import check_workdir, cohorts, execute, expand, split
 from rnn_compare.train import memory_needed
@@ -58,7 +58,7 @@ def test_cohorts_share_what_a_program_depends_on(tiny):
 def test_a_study_leaves_everything_it_promises(pair, tmp_path):
     assert execute(validate(pair), tmp_path, dry_run=False)
     assert {p.name for p in tmp_path.iterdir()} == {
-        "config.json", "loss.png", "summary.md", "study", "lstm-s0", "gru-s0",
+        ".lock", "config.json", "loss.png", "summary.md", "study", "lstm-s0", "gru-s0",
     }  # fmt: skip
     assert json.loads((tmp_path / "config.json").read_text())["model.units"] == 4
     for name in ("lstm-s0", "gru-s0"):
@@ -165,21 +165,21 @@ def test_a_cohort_that_is_too_large_is_split_by_what_it_needs(tiny):
 def test_a_cohort_that_fails_does_not_stop_the_others_and_is_tried_again_only_when_asked(
     pair, tmp_path, monkeypatch, capsys
 ):
-    whole = study.train
+    whole = fit.train
 
     def broken(runs, workdir, show):
         if runs[0].config.model.cell == "lstm":
             raise RuntimeError("no memory\nfor this")
         whole(runs, workdir, show)
 
-    monkeypatch.setattr(study, "train", broken)
+    monkeypatch.setattr(fit, "train", broken)
     assert not execute(validate(pair), tmp_path, dry_run=False)
     assert "lstm-s0 failed: RuntimeError: no memory" in capsys.readouterr().out
     result = json.loads((tmp_path / "lstm-s0" / "run.json").read_text())
     assert result["status"] == "failed"
     assert "in broken" in result["traceback"]
     assert "failed" in (tmp_path / "summary.md").read_text()
-    monkeypatch.setattr(study, "train", whole)
+    monkeypatch.setattr(fit, "train", whole)
     gru = (tmp_path / "gru-s0" / "run.json").stat().st_mtime_ns
     assert not execute(validate(pair), tmp_path, dry_run=False)  # left alone, and still failed
     assert execute(validate(pair), tmp_path, dry_run=False, retry_failed=True)

@@ -1,0 +1,194 @@
+"""One cohort, from its first epoch or from where it was stopped to complete run folders."""
+
+import io
+import time
+import traceback
+from collections import defaultdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from flax.traverse_util import flatten_dict
+
+from rnn_compare import interrupt, launch, runs
+from rnn_compare.checkpoint import Checkpoints, forget_ended
+from rnn_compare.config import UserError
+from rnn_compare.logs import RunLog, say
+from rnn_compare.runs import DIVERGED, FAILED, FINISHED, Run, as_json
+from rnn_compare.stats import measures
+from rnn_compare.train import Chunk, Cohort
+
+
+class History:
+    """What a cohort has shown so far.
+
+    Attributes:
+        curves: metric -> parts of its curve, each [epochs, R]; `seconds_per_epoch` and `wall_time` among them.
+        params: epoch -> the parameters then, name -> [R, ...]; those that histograms are made of.
+    """
+
+    def __init__(self) -> None:
+        """Nothing yet."""
+        self.curves: dict[str, list[np.ndarray]] = defaultdict(list)
+        self.params: dict[int, dict[str, np.ndarray]] = {}
+
+    def curve(self, name: str) -> np.ndarray:
+        """A whole curve, [epochs, R]."""
+        if len(self.curves[name]) > 1:
+            self.curves[name] = [np.concatenate(self.curves[name])]
+        return self.curves[name][0]
+
+    def diverged(self) -> dict[int, int]:
+        """The run's place in the cohort -> the first epoch whose loss or gradient was not finite, if any was."""
+        if not self.curves:
+            return {}
+        lost = np.isnan(self.curve("loss"))
+        return {r: int(np.argmax(lost[:, r])) for r in np.flatnonzero(lost[-1]).tolist()}
+
+    def add(self, chunk: Chunk, seconds: float) -> None:
+        """Adds a chunk, whose epochs took so many seconds each, per run."""
+        shape = chunk.metrics["loss"].shape
+        times = {"seconds_per_epoch": np.full(shape, seconds, np.float32), "wall_time": np.full(shape, time.time())}
+        for name, part in (chunk.metrics | times).items():
+            self.curves[name].append(part)
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        """All of it under names, for a checkpoint; each array's first axis is the runs'."""
+        saved = {f"curve {name}": self.curve(name).T for name in list(self.curves)}
+        if self.params:
+            saved["histograms"] = np.tile(list(self.params), (len(next(iter(saved.values()))), 1))
+            for name in next(iter(self.params.values())):
+                saved[f"params {name}"] = np.stack([params[name] for params in self.params.values()], axis=1)
+        return saved
+
+    @staticmethod
+    def of(arrays: dict[str, np.ndarray]) -> "History":
+        """The reverse of `arrays`."""
+        history = History()
+        params = {name.removeprefix("params "): array for name, array in arrays.items() if name.startswith("params ")}
+        for name, array in arrays.items():
+            if name.startswith("curve "):
+                history.curves[name.removeprefix("curve ")] = [array.T]
+        for i, epoch in enumerate(arrays.get("histograms", np.zeros((1, 0), int))[0].tolist()):
+            history.params[epoch] = {name: array[:, i] for name, array in params.items()}
+        return history
+
+
+def train(cohort: list[Run], workdir: Path, show: launch.Show) -> None:
+    """Trains one cohort and leaves each run's folder complete.
+
+    Raises:
+        UserError: something cannot be written.
+        Interrupted: a signal asked to stop; the cohort has been saved.
+    """
+    start = time.perf_counter()
+    config = cohort[0].config
+    epochs, histogram_every = config.train.epochs, config.log.histogram_every
+    say("preparing data, initial weights and the program (the first time on a machine, 10 to 20 s)")
+    stacked = Cohort([(run.config, run.seed) for run in cohort])
+    stacked.compile()
+    say(f"prepared in {time.perf_counter() - start:.1f} s; {stacked.parameters} parameters each")
+    checkpoints, history = go_on(stacked, cohort, workdir)
+    logs = [RunLog(workdir / run.name, {"seed": run.seed, **as_json(run.config)}) for run in cohort]
+    if stacked.epoch:
+        write_logs(logs, 0, history)
+    diverged, saved = history.diverged(), stacked.epoch
+    show(saved)
+    clock = time.perf_counter()
+    for chunk in stacked.fit(stop_every=histogram_every) if len(diverged) < len(cohort) else ():
+        done = stacked.epoch
+        history.add(chunk, (time.perf_counter() - clock) / (done - chunk.start) / len(cohort))
+        clock = time.perf_counter()
+        if done % histogram_every == 0 or done == epochs:
+            history.params[done] = flat(chunk.params)
+        write_logs(logs, chunk.start, history)
+        for r in (now := history.diverged()).keys() - diverged.keys():
+            say(f"{cohort[r].name} diverged: its loss or gradient is not finite at epoch {now[r]}")
+        diverged = now
+        show(done, chunk.metrics["loss"][-1])
+        every = config.checkpoint
+        if checkpoints.age >= every.seconds or done - saved >= (every.epochs or epochs) or interrupt.asked():
+            checkpoints.save(done, stacked.snapshot() | history.arrays())
+            saved = done
+        if interrupt.asked():
+            checkpoints.wait()
+            say(f"stopped, and saved at epoch {done}")
+            interrupt.check()
+        if len(diverged) == len(cohort):
+            break
+    checkpoints.wait()
+    curves = {name: history.curve(name) for name in history.curves if name != "wall_time"}
+    params = flat(stacked.params)
+    for r, (run, log) in enumerate(zip(cohort, logs, strict=True)):
+        own = {name: curve[:, r] for name, curve in curves.items()}
+        end = history.curve("wall_time")[-1, r]
+        log.end(stacked.epoch, end, {**run.axes, "seed": run.seed}, measures(own["loss"]), diverged.get(r))
+        runs.write_atomically(workdir / run.name / "curves.npz", as_npz(own))
+        runs.write_atomically(workdir / run.name / "params.npz", as_npz({name: p[r] for name, p in params.items()}))
+        ended = {"status": DIVERGED if r in diverged else FINISHED, "diverged_at": diverged.get(r)}
+        runs.write(run, workdir, **ended, parameters=stacked.parameters)
+    forget_ended(workdir)
+
+
+def attempt(cohort: list[Run], workdir: Path, show: launch.Show) -> None:
+    """Trains one cohort; what goes wrong is said and kept in its runs' folders, and other cohorts can go on.
+
+    Raises:
+        UserError: something cannot be written, which would stop the other cohorts too.
+    """
+    try:
+        train(cohort, workdir, show)
+    except OSError as error:
+        raise UserError(
+            f"--workdir={workdir}: {error}; what is complete there stays, and the same command goes on from it"
+        ) from None
+    except UserError:
+        raise
+    except Exception as error:
+        what = f"{type(error).__name__}: {error}"
+        say(f"{launch.title(cohort)} failed: {what.splitlines()[0]} (see its run.json)")
+        trace = traceback.format_exc()
+        for run in cohort:
+            runs.write(run, workdir, status=FAILED, diverged_at=None, parameters=None, error=what, traceback=trace)
+
+
+def go_on(stacked: Cohort, cohort: list[Run], workdir: Path) -> tuple[Checkpoints, History]:
+    """Puts a cohort where it was stopped, if it was.
+
+    Returns:
+        Where its next checkpoints go, and what it has shown until now.
+    """
+    names = {run.name: runs.identity(run) for run in cohort}
+    checkpoints = Checkpoints(workdir, names, cohort[0].config.checkpoint.keep)
+    saved = checkpoints.restore()
+    if saved is None:
+        return checkpoints, History()
+    arrays = dict(saved.arrays)
+    stacked.restore(saved.epoch, {name: arrays.pop(name) for name in stacked.snapshot()})
+    say(f"{launch.title(cohort)} goes on from epoch {saved.epoch}")
+    return checkpoints, History.of(arrays)
+
+
+def write_logs(logs: list[RunLog], start: int, history: History) -> None:
+    """Writes to TensorBoard what was seen from epoch `start` on."""
+    times = history.curve("wall_time")
+    for r, log in enumerate(logs):
+        for name in history.curves:
+            if name != "wall_time":
+                log.scalars(name, start, history.curve(name)[start:, r], times[start:, r])
+        for epoch, params in history.params.items():
+            if epoch > start:
+                log.histograms(epoch, times[epoch - 1, r], {name: array[r] for name, array in params.items()})
+        log.flush()
+
+
+def flat(params: Any) -> dict[str, np.ndarray]:
+    """Parameters by name, "recurrent/kernel" and so on."""
+    return flatten_dict(params, sep="/")
+
+
+def as_npz(arrays: dict[str, np.ndarray]) -> bytes:
+    """The content of an .npz file."""
+    file = io.BytesIO()
+    np.savez(file, **arrays)  # type: ignore[arg-type]
+    return file.getvalue()
