@@ -1,20 +1,59 @@
-"""Statistics of loss curves."""
+"""Statistics of loss curves: a run's measures, their middle over seeds, cells paired by seed, verdicts on claims."""
+
+import math
+from typing import NamedTuple
 
 import numpy as np
+from scipy.stats import bootstrap, trim_mean, wilcoxon
+
+Claim = tuple[float, float]
 
 
-def measures(loss: np.ndarray) -> dict[str, float]:
-    """What a run is compared by.
+def measures(loss: np.ndarray, level: float = 1.0) -> dict[str, float]:
+    """What a run is compared by; of each measure, lower is better.
+
+    A run that diverged is described by the epochs before: whoever compares it with others must know that it did.
 
     Args:
-        loss: loss per epoch, [epochs]; what is not finite is left out.
+        loss: loss per epoch, [epochs], positive; what is not finite is left out.
+        level: the loss that `epochs_to_level` waits for.
 
     Returns:
-        `last_loss`, `best_loss` and `volatility`; NaN where nothing is left to take them from.
+        `final_loss`, the median of the last 10 epochs; `last_loss`, that of the last epoch alone; `best_loss`; `area`;
+        `epochs_to_level`; `volatility`; `spikes`, how many; `spike_size`, their mean size as a log ratio, 0 without
+        spikes. NaN where there is too little to say it from.
     """
-    loss = loss[np.isfinite(loss)]
-    last, best = (float(loss[-1]), float(loss.min())) if len(loss) else (float("nan"),) * 2
-    return {"last_loss": last, "best_loss": best, "volatility": volatility(loss)}
+    epochs = epochs_to_level(loss, level)
+    loss = loss[np.isfinite(loss)].astype(float)
+    if not len(loss):
+        return dict.fromkeys(measures(np.ones(1)), math.nan)
+    sizes = spikes(loss)
+    return {
+        "final_loss": float(np.median(loss[-10:])),
+        "last_loss": float(loss[-1]),
+        "best_loss": float(loss.min()),
+        "area": area(loss),
+        "epochs_to_level": epochs,
+        "volatility": volatility(loss),
+        "spikes": float(len(sizes)),
+        "spike_size": float(sizes.mean()) if len(sizes) else 0.0,
+    }
+
+
+def area(loss: np.ndarray) -> float:
+    """Area under a loss curve, [epochs], by the trapezoid rule, per epoch: its mean height; NaN for fewer than two."""
+    return float(np.trapezoid(loss)) / (len(loss) - 1) if len(loss) > 1 else math.nan
+
+
+def epochs_to_level(loss: np.ndarray, level: float) -> float:
+    """The first epoch, counted from 0, whose loss is at `level` or under it; NaN if there is none.
+
+    Args:
+        loss: loss per epoch, [epochs]; what is not finite is never under a level.
+        level: in the loss's unit.
+    """
+    reached = np.flatnonzero(loss <= level)
+    return float(reached[0]) if len(reached) else math.nan
 
 
 def volatility(loss: np.ndarray) -> float:
@@ -29,4 +68,179 @@ def volatility(loss: np.ndarray) -> float:
         The mean, or NaN for fewer than two epochs in the second half.
     """
     half = loss[len(loss) // 2 :]
-    return float(np.mean(np.abs(np.diff(np.log(half))))) if len(half) > 1 else float("nan")
+    return float(np.mean(np.abs(np.diff(np.log(half))))) if len(half) > 1 else math.nan
+
+
+def spikes(loss: np.ndarray, factor: float = 1.1) -> np.ndarray:
+    """The spikes of a loss curve: stretches of epochs that lie more than `factor` times above the lowest loss so far.
+
+    A stretch is one spike until the loss falls back under that bound. The whole curve counts, not its second half as in
+    `volatility`: the descent at the beginning is not above its own lowest loss, and a spike is an event at any time.
+
+    Args:
+        loss: loss per epoch, [epochs], positive.
+        factor: how far above the lowest loss so far a spike begins.
+
+    Returns:
+        Each spike's size, log(peak / lowest loss before it), [spikes].
+    """
+    log = np.log(loss)
+    excess = log - np.minimum.accumulate(log)
+    edges = np.flatnonzero(np.diff(excess > math.log(factor), prepend=False, append=False))
+    return np.array([excess[start:end].max() for start, end in edges.reshape(-1, 2)])
+
+
+def median(values: np.ndarray) -> float:
+    """The median over seeds, [seeds], of those that are not NaN; NaN if there is none."""
+    values = values[~np.isnan(values)]
+    return float(np.median(values)) if len(values) else math.nan
+
+
+def interquartile_mean(values: np.ndarray) -> float:
+    """The mean over seeds without the lowest and the highest quarter.
+
+    Outliers move it as little as they move the median, and it varies less from one set of seeds to another (Agarwal et
+    al., "Deep Reinforcement Learning at the Edge of the Statistical Precipice", NeurIPS 2021).
+
+    Args:
+        values: a measure of each seed, [seeds]; NaNs are left out.
+
+    Returns:
+        The mean of what remains when ⌊seeds / 4⌋ are cut off at either end; NaN without seeds.
+    """
+    values = values[~np.isnan(values)]
+    return float(trim_mean(values, 0.25)) if len(values) else math.nan
+
+
+class Paired(NamedTuple):
+    """Two cells compared over the seeds that both were trained with.
+
+    Attributes:
+        n: pairs that were compared.
+        effect: by how much b is above a: the ratio b / a, or the difference b − a.
+        low: lower end of the effect's interval.
+        high: upper end.
+        probability_better: share of the pairs in which b is lower, that is better, than a; a tie counts half.
+        p_value: of Wilcoxon's two-sided signed-rank test (1945) that b lies above a as often, and as far, as below it.
+    """
+
+    n: int
+    effect: float
+    low: float
+    high: float
+    probability_better: float
+    p_value: float
+
+
+def paired(a: np.ndarray, b: np.ndarray, confidence: float = 0.95, ratio: bool = True) -> Paired:
+    """Compares a measure of two cells that were trained on the same seeds.
+
+    The effect is a mean and not a median, whose bootstrap distribution sits on a few of the differences. Of ratios it
+    is the geometric mean, so that b / a and a / b say the same.
+
+    The interval is the bias-corrected and accelerated bootstrap's (Efron, "Better Bootstrap Confidence Intervals", JASA
+    1987) over 9,999 resamples of the pairs, always the same ones: neither the order of the seeds nor that of the cells
+    changes it. With few seeds it is too narrow: of 95% intervals 84, 90, 93 and 94 in a hundred held the true mean of
+    5, 10, 20 and 40 normal differences, and 81, 88, 91 and 92 that of exponential ones (tests/test_stats.py).
+
+    Args:
+        a: a measure of one cell, [seeds].
+        b: the same of the other, [seeds]; entry i belongs to the same seed as a's. A pair is left out where either is
+            not finite.
+        confidence: the share of such intervals that should hold the true effect.
+        ratio: whether the effect is b / a, for positive measures, or b − a, for those that can be 0, such as counts.
+
+    Returns:
+        The comparison. The interval and the p-value are NaN for fewer than two pairs, all but `n` for none; the
+        interval has no width where all pairs differ by the same.
+
+    Raises:
+        ValueError: the shapes differ, or a ratio is asked of a measure that is not positive.
+    """
+    a, b = np.asarray(a, float), np.asarray(b, float)
+    if a.shape != b.shape or a.ndim != 1:
+        raise ValueError(f"pairs need two vectors of one length, not {a.shape} and {b.shape}")
+    finite = np.isfinite(a) & np.isfinite(b)
+    a, b = a[finite], b[finite]
+    if not len(a):
+        return Paired(0, *[math.nan] * 5)
+    if ratio and min(a.min(), b.min()) <= 0:
+        raise ValueError("a ratio needs positive measures; use ratio=False")
+    difference = np.log(b) - np.log(a) if ratio else b - a
+    # By size first: then a resample of −x is minus the resample of x.
+    difference = np.array(sorted(difference, key=lambda x: (abs(x), x)))
+    ends = difference.mean(), *_interval(difference, confidence)
+    effect, low, high = (float(x) for x in (np.exp(ends) if ratio else ends))
+    better = float(np.mean((b < a) + 0.5 * (b == a)))
+    return Paired(len(a), effect, low, high, better, _signed_rank(difference))
+
+
+def _interval(x: np.ndarray, confidence: float) -> tuple[float, float]:
+    """The BCa interval of the mean of x, [n]."""
+    if len(x) < 2:
+        return math.nan, math.nan
+    # In whole numbers, whose sums are exact: BCa counts the resamples whose mean lies below that of the sample, and
+    # those that are the sample in another order must not fall on either side by rounding.
+    unit = np.abs(x).max() / 2**40 or 1.0
+    whole = np.rint(x / unit)
+    if not np.ptp(whole):  # BCa divides by the spread
+        return x.mean(), x.mean()
+    result = bootstrap((whole,), np.mean, confidence_level=confidence, method="BCa", rng=np.random.default_rng(0))
+    low, high = result.confidence_interval
+    return low * unit, high * unit
+
+
+def _signed_rank(x: np.ndarray) -> float:
+    """The p-value of Wilcoxon's signed-rank test of x, [n], which leaves zeros out."""
+    if len(x) < 2:
+        return math.nan
+    return float(wilcoxon(x).pvalue) if x.any() else 1.0
+
+
+def verdict(result: Paired, claim: Claim) -> str:
+    """What the interval of an effect says about a claim.
+
+    A claim is an open interval of effects. With b / a the GRU's loss over the LSTM's, "the GRU ends lower" is (0, 1);
+    with the LSTM's time over the GRU's, "the GRU trains 3.84% faster", give or take a percent, is (1.0284, 1.0484).
+    A claim of near equality is judged by the inclusion of the interval (Westlake, Biometrics 1972).
+
+    Args:
+        result: the comparison.
+        claim: the lowest and the highest effect, both excluded, for which the claim is true; may be infinite.
+
+    Returns:
+        "holds" if the interval lies within the claim, "does not hold" if it lies outside, "undecided" if it lies across
+        a border of the claim or is NaN.
+    """
+    if claim[0] < result.low and result.high < claim[1]:
+        return "holds"
+    if result.high <= claim[0] or result.low >= claim[1]:
+        return "does not hold"
+    return "undecided"
+
+
+def seeds_to_decide(result: Paired, claim: Claim) -> float:
+    """Roughly how many seeds would decide a claim, if the effect stayed and its interval shrank as 1 / √seeds.
+
+    Args:
+        result: the comparison.
+        claim: as in `verdict`.
+
+    Returns:
+        The number of all seeds: `result.n` if they decide it already, infinity if the effect is on a border of the
+        claim, NaN if there is no interval.
+    """
+    n, effect, low, high = result[:4]
+    if math.isnan(low):
+        return math.nan
+    if verdict(result, claim) != "undecided":
+        return n
+    if effect in claim:
+        return math.inf
+    if effect < claim[0]:
+        excess = (high - effect) / (claim[0] - effect)
+    elif effect > claim[1]:
+        excess = (effect - low) / (effect - claim[1])
+    else:
+        excess = max((effect - low) / (effect - claim[0]), (high - effect) / (claim[1] - effect))
+    return max(n + 1, math.ceil(n * excess**2))

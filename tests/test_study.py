@@ -12,6 +12,10 @@ from rnn_compare.config import UserError, validate
 from rnn_compare.study import check_workdir, cohorts, execute, expand, split
 from rnn_compare.train import memory_needed
 
+FINAL = [
+    "final_loss", "last_loss", "best_loss", "area", "epochs_to_level", "volatility", "spikes", "spike_size",
+]  # fmt: skip
+
 
 @pytest.fixture
 def pair(tiny):
@@ -66,7 +70,7 @@ def test_a_study_leaves_everything_it_promises(pair, tmp_path):
         curves = np.load(tmp_path / name / "curves.npz")
         events = EventAccumulator(str(tmp_path / name), size_guidance={"scalars": 0, "histograms": 0}).Reload()
         tags = {"loss", "loss/flat", "loss/short", "loss/long", "grad_norm", "seconds_per_epoch"}
-        final = {"final/last_loss", "final/best_loss", "final/volatility"}
+        final = {f"final/{name}" for name in FINAL}
         assert set(curves.files) == tags
         assert set(events.Tags()["scalars"]) == tags | final
         for tag in tags:
@@ -202,7 +206,7 @@ def test_hparams_page_has_a_row_per_run_with_types_domains_and_metrics(tiny, tmp
     }  # fmt: skip
     assert list(infos["model.cell"].domain_discrete) == ["lstm", "gru"]
     assert list(infos["optimizer.learning_rate"].domain_discrete) == [0.001, 0.01]
-    assert [m.name.tag for m in experiment.metric_infos] == ["final/last_loss", "final/best_loss", "final/volatility"]
+    assert [m.name.tag for m in experiment.metric_infos] == [f"final/{name}" for name in FINAL]
     name = "gru-learning_rate=0.01-s0"
     start = plugin_data(name, "session_start_info").session_start_info
     assert start.hparams["model.cell"].string_value == "gru"
