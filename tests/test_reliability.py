@@ -1,0 +1,204 @@
+"""The real command, killed, interrupted and starved: it goes on to the bits of a run that nobody disturbed."""
+
+import json
+import os
+import random
+import resource
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+EPOCHS = 240
+CONFIG = f"""
+from rnn_compare import config as base
+
+def get_config():
+    config = base.base()
+    config.seeds = 2
+    config.data.sequences, config.data.length, config.model.units = 4, 600, 5
+    config.train.epochs, config.train.chunk = {EPOCHS}, 4
+    config.checkpoint.epochs = 12
+    config.log.histogram_every = 50
+    config.sweep = {{"model.cell": ("lstm", "gru")}}
+    return config
+"""
+
+
+@pytest.fixture(scope="module")
+def start(tmp_path_factory):
+    """Starts the command on a workdir."""
+    config = tmp_path_factory.mktemp("config") / "study.py"
+    config.write_text(CONFIG)
+
+    def start(workdir, *arguments, **options):
+        command = [sys.executable, "-m", "rnn_compare.main", f"--config={config}", f"--workdir={workdir}", *arguments]
+        return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **options)
+
+    return start
+
+
+def end(process):
+    """What it printed, and its exit code."""
+    out, problems = process.communicate(timeout=300)
+    return out, problems, process.returncode
+
+
+@pytest.fixture(scope="module")
+def undisturbed(start, tmp_path_factory):
+    """A workdir, and how many seconds it took."""
+    workdir, begin = tmp_path_factory.mktemp("undisturbed"), time.monotonic()
+    _, problems, code = end(start(workdir))
+    assert code == 0, problems
+    return workdir, time.monotonic() - begin
+
+
+def contents(workdir):
+    """All that a study left, less its times."""
+    found = {}
+    for run in sorted(path.parent for path in workdir.glob("*/run.json")):
+        found[run.name, "run"] = json.loads((run / "run.json").read_text())
+        for file in ("curves.npz", "params.npz"):
+            for name, array in np.load(run / file).items():
+                if name != "seconds_per_epoch":
+                    found[run.name, file, name] = (array.dtype.str, array.shape, array.tobytes())
+        (_,) = run.glob("events*")
+        events = EventAccumulator(str(run), size_guidance={"scalars": 0, "histograms": 0, "tensors": 0}).Reload()
+        tags = events.Tags()
+        for tag in tags["scalars"]:
+            steps = [(scalar.step, scalar.value) for scalar in events.Scalars(tag)]
+            found[run.name, "scalars", tag] = [step for step, _ in steps] if tag == "seconds_per_epoch" else steps
+        for tag in tags["histograms"]:
+            histograms = [(h.step, tuple(h.histogram_value.bucket)) for h in events.Histograms(tag)]
+            found[run.name, "histograms", tag] = histograms
+        for tag in tags["tensors"]:
+            found[run.name, "text", tag] = [(t.step, t.tensor_proto.string_val) for t in events.Tensors(tag)]
+    found["files"] = sorted(str(path.relative_to(workdir)) for path in workdir.rglob("*") if "events" not in path.name)
+    return found
+
+
+def assert_same(workdir, undisturbed):
+    there, expected = contents(workdir), contents(undisturbed[0])
+    assert there.keys() == expected.keys()
+    assert [key for key in expected if there[key] != expected[key]] == []
+    for name in ("lstm-s0", "lstm-s1", "gru-s0", "gru-s1"):
+        assert [step for step, _ in there[name, "scalars", "loss"]] == list(range(EPOCHS))
+        assert [step for step, _ in there[name, "histograms", "params/flat/bias"]] == [50, 100, 150, 200, EPOCHS]
+
+
+def phase(workdir):
+    """What a process was doing when it was killed, read off its workdir."""
+    if len(list(workdir.glob("*/run.json"))) == 4:
+        return "reporting"
+    if list(workdir.glob("checkpoints/*/*tmp*")):
+        return "checkpointing"
+    return "training" if (workdir / ".holder.json").exists() else "starting"
+
+
+def kill_often(start, undisturbed, folder, kills, seed):
+    """SIGKILL at random moments until so many have hit; every study ends as the undisturbed one. Returns the phases."""
+    rng, phases, studies = random.Random(seed), [], 0
+    while len(phases) < kills:
+        workdir, studies = folder / str(studies), studies + 1
+        while True:
+            process = start(workdir)
+            try:
+                process.wait(rng.uniform(0, 1.1 * undisturbed[1]) if len(phases) < kills else None)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.communicate()
+                phases.append(phase(workdir))
+                continue
+            _, problems, code = end(process)
+            assert code == 0, problems
+            break
+        assert_same(workdir, undisturbed)
+    return phases
+
+
+def test_a_killed_study_goes_on_to_the_bit(start, undisturbed, tmp_path):
+    kill_often(start, undisturbed, tmp_path, kills=3, seed=0)
+
+
+@pytest.mark.slow
+def test_a_study_killed_30_times_goes_on_to_the_bit(start, undisturbed, tmp_path):
+    phases = kill_often(start, undisturbed, tmp_path, kills=30, seed=1)
+    print({name: phases.count(name) for name in sorted(set(phases))}, f"undisturbed: {undisturbed[1]:.1f} s")
+
+
+def saved(workdir):
+    return [path for path in workdir.glob("checkpoints/*/*") if path.name.isdecimal()]
+
+
+def wait_for(condition, process):
+    while not condition():
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.01)
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_saves_and_says_how_to_go_on(start, undisturbed, tmp_path, number, code):
+    process = start(tmp_path)
+    wait_for(lambda: saved(tmp_path), process)
+    process.send_signal(number)
+    out, problems, returned = end(process)
+    assert returned == code, problems
+    assert problems == "interrupted: the same command goes on from here\n"
+    (epoch,) = (line.rsplit(" ", 1)[1] for line in out.splitlines() if line.startswith("stopped, and saved at epoch"))
+    out, problems, returned = end(start(tmp_path))
+    assert returned == 0, problems
+    assert f"goes on from epoch {epoch}" in out
+    assert "taken over" not in out
+    assert_same(tmp_path, undisturbed)
+
+
+def test_the_second_signal_ends_at_once(start, tmp_path):
+    process = start(tmp_path, "--config.train.chunk=1000000", "--config.train.epochs=1000000")
+    wait_for(lambda: list(tmp_path.glob("*/events*")), process)
+    process.send_signal(signal.SIGINT)
+    time.sleep(1)
+    assert process.poll() is None, "the first one only asks, and this chunk is long"
+    process.send_signal(signal.SIGINT)
+    process.communicate(timeout=10)
+    assert process.returncode == -signal.SIGINT
+
+
+# Files larger than this cannot be written: a config, a checkpoint, event files, the figure.
+@pytest.mark.parametrize("limit", [500, 4_000, 30_000, 60_000])
+def test_a_full_disk_is_one_sentence_and_nothing_is_lost(start, undisturbed, tmp_path, limit):
+    process = start(tmp_path, preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit)))
+    _, problems, code = end(process)
+    assert code == 2, problems
+    assert problems.startswith("error: ")
+    assert problems.count("\n") == 1
+    print(limit, problems)
+    _, problems, code = end(start(tmp_path))
+    assert code == 0, problems
+    assert_same(tmp_path, undisturbed)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(os.name != "posix" or os.geteuid() != 0, reason="only root can mount")
+@pytest.mark.parametrize("size", ["24k", "60k", "120k", "250k", "400k"])
+def test_a_full_file_system(start, undisturbed, tmp_path, size):
+    subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", tmp_path], check=True)
+    try:
+        _, problems, code = end(start(tmp_path))
+        assert code == 2, problems
+        assert problems.startswith("error: ")
+        assert problems.count("\n") == 1
+        print(size, problems)
+        subprocess.run(["mount", "-o", "remount,size=64m", tmp_path], check=True)
+        _, problems, code = end(start(tmp_path))
+        assert code == 0, problems
+        assert_same(tmp_path, undisturbed)
+        subprocess.run(["mount", "-o", "remount,ro", tmp_path], check=True)
+        _, problems, code = end(start(tmp_path))
+        assert code == 2
+        assert "cannot be written" in problems
+    finally:
+        subprocess.run(["umount", tmp_path], check=True)
