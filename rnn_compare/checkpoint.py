@@ -111,6 +111,15 @@ class Checkpoints:
         except Exception as error:
             raise self._unwritten(error) from None
 
+    def __enter__(self) -> "Checkpoints":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Ends orbax's threads; who wants to know of their errors has waited for them."""
+        if self._manager is not None:
+            with contextlib.suppress(Exception):
+                self._manager.close()
+
     def restore(self) -> Checkpoint | None:
         """The newest checkpoint that is whole; None if nothing was saved. Newer ones that are damaged are set aside.
 

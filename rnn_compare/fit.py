@@ -78,17 +78,25 @@ def train(cohort: list[Run], workdir: Path, show: launch.Show) -> None:
     """Trains one cohort and leaves each run's folder complete.
 
     Raises:
-        UserError: something cannot be written.
+        UserError, OSError: something cannot be read or written.
         Interrupted: a signal asked to stop; the cohort has been saved.
     """
     start = time.perf_counter()
-    config = cohort[0].config
-    epochs, histogram_every = config.train.epochs, config.log.histogram_every
     say("preparing data, initial weights and the program (the first time on a machine, 10 to 20 s)")
     stacked = Cohort([(run.config, run.seed) for run in cohort])
     stacked.compile()
     say(f"prepared in {time.perf_counter() - start:.1f} s; {stacked.parameters} parameters each")
     checkpoints, history = go_on(stacked, cohort, workdir)
+    with checkpoints:
+        follow(stacked, cohort, workdir, show, checkpoints, history)
+
+
+def follow(
+    stacked: Cohort, cohort: list[Run], workdir: Path, show: launch.Show, checkpoints: Checkpoints, history: History
+) -> None:
+    """Trains to the end, or until a signal asks to stop, and logs and saves on the way."""
+    config = cohort[0].config
+    epochs, histogram_every = config.train.epochs, config.log.histogram_every
     logs = [RunLog(workdir / run.name, {"seed": run.seed, **as_json(run.config)}) for run in cohort]
     if stacked.epoch:
         write_logs(logs, 0, history)
@@ -134,15 +142,11 @@ def attempt(cohort: list[Run], workdir: Path, show: launch.Show) -> None:
     """Trains one cohort; what goes wrong is said and kept in its runs' folders, and other cohorts can go on.
 
     Raises:
-        UserError: something cannot be written, which would stop the other cohorts too.
+        UserError, OSError: something cannot be read or written, which would stop the other cohorts too.
     """
     try:
         train(cohort, workdir, show)
-    except OSError as error:
-        raise UserError(
-            f"--workdir={workdir}: {error}; what is complete there stays, and the same command goes on from it"
-        ) from None
-    except UserError:
+    except (UserError, OSError):
         raise
     except Exception as error:
         what = f"{type(error).__name__}: {error}"

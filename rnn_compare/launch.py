@@ -48,7 +48,7 @@ def local(cohorts: list[Cohort], workdir: Path, train: Train, board: Board) -> N
         try:
             train(cohort, workdir, partial(board.train, i))
             board.state(i, "over", ended=True)
-        except UserError:
+        except (UserError, OSError):
             raise
         except Exception:
             say(f"{title(cohort)} failed:", traceback.format_exc().rstrip())

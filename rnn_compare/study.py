@@ -172,6 +172,23 @@ def execute(
             seconds = seconds_per_epoch(cohort[0].config) * len(cohort) * cohort[0].config.train.epochs
             say(f"{launch.title(cohort)}: about {seconds / 60:.1f} minutes here, by the second epoch of one run")
         return True
+    try:
+        work(config, runs, workdir, run_cohorts, retry_failed)
+    except OSError as error:
+        what = f"{error}; what is complete there stays, and the same command goes on from it"
+        raise UserError(f"--workdir={workdir}: {what}") from None
+    if lost := sum(not (workdir / run.name / "run.json").exists() for run in runs):
+        say(f"{lost} of {len(runs)} runs have not ended: the same command tries them again")
+    return not lost and all(read(workdir / run.name)["status"] == FINISHED for run in runs)
+
+
+def work(config: ConfigDict, runs: list[Run], workdir: Path, run_cohorts: launch.Launcher, retry_failed: bool) -> None:
+    """Trains what is left to train, and reports.
+
+    Raises:
+        UserError, OSError: something cannot be read or written.
+        Interrupted: a signal asked to stop.
+    """
     workdir.mkdir(parents=True, exist_ok=True)
     with lock.held(workdir), interrupt.listening():
         todo = plan(runs, workdir, retry_failed)
@@ -180,15 +197,7 @@ def execute(
         with Board(rows, lambda: tally(runs, workdir)) as board:
             run_cohorts(todo, workdir, attempt, board)
         forget_ended(workdir)
-        try:
-            write_report(config, runs, workdir)
-        except OSError as error:
-            raise UserError(
-                f"--workdir={workdir}: the report cannot be written ({error}); the runs are whole"
-            ) from None
-    if lost := sum(not (workdir / run.name / "run.json").exists() for run in runs):
-        say(f"{lost} of {len(runs)} runs have not ended: the same command tries them again")
-    return not lost and all(read(workdir / run.name)["status"] == FINISHED for run in runs)
+        write_report(config, runs, workdir)
 
 
 def plan(runs: list[Run], workdir: Path, retry_failed: bool) -> list[list[Run]]:
