@@ -22,7 +22,8 @@ from rnn_compare.config import UserError
 from rnn_compare.logs import say
 from rnn_compare.runs import write_atomically
 
-logging.getLogger("absl").setLevel(logging.ERROR)  # orbax tells of every step
+# orbax tells of every step, and of errors that it raises too.
+logging.getLogger("absl").addFilter(lambda record: "orbax" not in record.pathname)
 ITEMS = ("arrays", "about")
 
 

@@ -168,7 +168,9 @@ def test_the_second_signal_ends_at_once(start, tmp_path):
 
 
 # Files larger than this cannot be written: the config, event files, the figure.
-@pytest.mark.parametrize("limit", [500, 60_000, 120_000])
+@pytest.mark.parametrize(
+    "limit", [60_000, pytest.param(500, marks=pytest.mark.slow), pytest.param(120_000, marks=pytest.mark.slow)]
+)
 def test_a_full_disk_is_one_sentence_and_nothing_is_lost(start, undisturbed, tmp_path, limit):
     process = start(tmp_path, preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit)))
     _, problems, code = end(process)
