@@ -8,19 +8,41 @@ checked, locked result. Nothing here trains, compiles or writes: a config that p
 import ast
 import difflib
 import math
+import os
 import runpy
 import traceback
+import warnings
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from itertools import product
+from numbers import Integral, Real
 from typing import Any, NamedTuple
 
 from ml_collections import ConfigDict, config_dict
 
 from rnn_compare import cells, initializers, optimizers, recurrence
 
+LARGEST = 2**31 - 1  # of the whole numbers: JAX counts in 32 bits
+MOST_RUNS = 100_000  # of a study; to write them down takes 10 seconds
+
 
 class UserError(Exception):
-    """What a person can put right: one sentence that names the key, its value and what would be right."""
+    """What a person can put right: one sentence that names the key, its value and what would be right.
+
+    It is one printable line whatever it quotes: other characters are escaped.
+    """
+
+    def __init__(self, sentence: str):
+        super().__init__("".join(c if c.isprintable() else repr(c)[1:-1] for c in sentence))
+
+
+def shown(value: Any) -> str:
+    """A value as a complaint quotes it."""
+    try:
+        text = repr(value)
+    except Exception:  # a whole number of more digits than Python writes; a class that cannot describe itself
+        text = f"<{type(value).__name__}>"
+    return text if len(text) <= 200 else f"{text[:200]} …"
 
 
 # --- What a value may be: each check returns the value in its canonical type, or raises ValueError saying what
@@ -30,12 +52,14 @@ Check = Callable[[Any], Any]
 
 
 def whole(low: int) -> Check:
-    """A whole number of at least `low`."""
+    """A whole number from `low` to `LARGEST`."""
 
     def check(value: Any) -> int:
-        if isinstance(value, bool) or not isinstance(value, int) or value < low:
+        if isinstance(value, bool) or not isinstance(value, Integral) or int(value) < low:
             raise ValueError(f"a whole number of at least {low}")
-        return value
+        if int(value) > LARGEST:
+            raise ValueError(f"a whole number of at most {LARGEST}")
+        return int(value)
 
     return check
 
@@ -50,11 +74,15 @@ def number(low: float = -math.inf, high: float = math.inf, *, above: float = -ma
         what = f"a number of at least {low:g}" if low > -math.inf else "a finite number"
 
     def check(value: Any) -> float:
-        if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        if isinstance(value, bool) or not isinstance(value, Real):
             raise ValueError(what)
-        if not (low <= value <= high and value > above):
+        try:
+            result = float(value)
+        except OverflowError:  # a whole number such as 10**400
+            raise ValueError(what) from None
+        if not (math.isfinite(result) and low <= result <= high and result > above):
             raise ValueError(what)
-        return float(value)
+        return result
 
     return check
 
@@ -64,9 +92,9 @@ def one_of(names: Iterable[str]) -> Check:
     known = tuple(names)
 
     def check(value: Any) -> str:
-        if value not in known:
-            raise ValueError(f"one of {', '.join(known)}{closest(value, known)}")
-        return value
+        if not isinstance(value, str) or value not in known:
+            raise ValueError(f"one of {', '.join(known)}{closest(value, known) if isinstance(value, str) else ''}")
+        return str(value)  # NumPy has strings of its own
 
     return check
 
@@ -134,7 +162,9 @@ KEYS: dict[str, Key] = {
     "optimizer.clip_norm": Key(1.0, number(above=0), "largest norm of the gradient, or of each tensor's", True),
     "train.epochs": Key(1000, whole(1), "full-batch updates"),
     "train.chunk": Key(10, whole(1), "most epochs per dispatch; the host sees losses once per chunk"),
-    "train.memory": Key(0.0, number(0), "GB that stacked runs may take at once; 0: half of the device's", True, True),
+    "train.memory": Key(
+        0.0, number(0, 1e9), "GB that stacked runs may take at once; 0: half of the device's", True, True
+    ),
     "train.backend": Key("auto", one_of(("auto", *recurrence.BACKENDS)), "how the recurrence is computed"),
     "checkpoint.seconds": Key(60.0, number(above=0), "seconds between checkpoints, at least", True, True),
     "checkpoint.epochs": Key(0, whole(0), "save after so many epochs too; 0: only by time", True, True),
@@ -143,9 +173,12 @@ KEYS: dict[str, Key] = {
 }
 
 
-def closest(name: Any, known: Iterable[str]) -> str:
+SECTIONS = {name.rpartition(".")[0] for name in KEYS}
+
+
+def closest(name: str, known: Iterable[str]) -> str:
     """The words that suggest a known name which is nearly this one, or nothing."""
-    near = difflib.get_close_matches(str(name), list(known), n=2, cutoff=0.6)
+    near = difflib.get_close_matches(name, list(known), n=2, cutoff=0.6)
     return f" (did you mean {' or '.join(near)}?)" if near else ""
 
 
@@ -167,8 +200,7 @@ def base() -> ConfigDict:
     config = ConfigDict(type_safe=False)
     for name, key in KEYS.items():
         set_value(config, name, key.default)
-    config.sweep = config_dict.placeholder(dict)  # a reference, because a ConfigDict's own keys have no dots
-    config.sweep = {}
+    set_value(config, "sweep", {})
     return config
 
 
@@ -179,17 +211,26 @@ def set_value(config: ConfigDict, name: str, value: Any) -> None:
         if section not in config:
             config[section] = ConfigDict(type_safe=False)
         config = config[section]
+    if name == "sweep":
+        config.sweep = config_dict.placeholder(dict)  # a reference, because a ConfigDict's own keys have no dots
     config[last] = value
 
 
 def leaves(config: ConfigDict, prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """(dotted key, value) of every leaf; `sweep` is one leaf."""
-    for name in config:
-        value = config[name]
-        if isinstance(value, ConfigDict) and prefix + name != "sweep":
+    """(dotted key, value) of every leaf; what is no section of `KEYS` is one leaf, `sweep` too.
+
+    Raises:
+        UserError: a value or the names cannot be read.
+    """
+    try:
+        items = config.items()
+    except Exception as error:  # a reference that has no value yet; names that cannot be sorted
+        raise UserError(f"config.{prefix}* cannot be read: {type(error).__name__}: {error}") from None
+    for name, value in items:
+        if isinstance(value, ConfigDict) and f"{prefix}{name}" in SECTIONS:
             yield from leaves(value, f"{prefix}{name}.")
         else:
-            yield prefix + name, value
+            yield f"{prefix}{name}", value
 
 
 def axis_keys(axis: str) -> tuple[str, ...]:
@@ -221,10 +262,10 @@ def load(path: str, overrides: Iterable[str] = ()) -> ConfigDict:
     Raises:
         UserError: the file or an override is wrong.
     """
+    if not os.path.exists(path):
+        raise UserError(f"--config={path}: there is no such file")
     try:
         namespace = runpy.run_path(path)
-    except FileNotFoundError:
-        raise UserError(f"--config={path}: there is no such file") from None
     except (Exception, SystemExit) as error:
         raise _config_file_error(path, error) from None
     if not callable(namespace.get("get_config")):
@@ -242,7 +283,7 @@ def load(path: str, overrides: Iterable[str] = ()) -> ConfigDict:
 
 def _config_file_error(path: str, error: BaseException) -> UserError:
     lines = [f.lineno for f in traceback.extract_tb(error.__traceback__) if f.filename == path]
-    if isinstance(error, SyntaxError):
+    if isinstance(error, SyntaxError) and error.filename == path:
         lines = [error.lineno]
     where = f"{path}:{lines[-1]}" if lines else path
     what = " ".join(str(error).split())
@@ -250,10 +291,12 @@ def _config_file_error(path: str, error: BaseException) -> UserError:
 
 
 def _literal(text: str) -> Any:
-    try:
-        return ast.literal_eval({"true": "True", "false": "False", "none": "None"}.get(text, text))
-    except (ValueError, SyntaxError, MemoryError, RecursionError):
-        return text
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # what Python thinks of a word as source code is nobody's business
+        try:
+            return ast.literal_eval({"true": "True", "false": "False", "none": "None"}.get(text, text))
+        except (ValueError, TypeError, SyntaxError, MemoryError, RecursionError):
+            return text
 
 
 def _apply(config: ConfigDict, override: str) -> None:
@@ -266,18 +309,21 @@ def _apply(config: ConfigDict, override: str) -> None:
             value = tuple(_literal(word.strip()) for word in value.split(","))
         elif not isinstance(value, tuple | list):
             value = (value,)
-        config.sweep = {**_as_dict(config.sweep), key.removeprefix("sweep."): value}
-    elif key == "sweep" or key in KEYS:
-        set_value(config, key, value)
-    else:
+        value = {**_as_dict(dict(leaves(config)).get("sweep", {})), key.removeprefix("sweep."): value}
+        key = "sweep"
+    elif key != "sweep" and key not in KEYS:
         raise unknown(key)
+    try:
+        set_value(config, key, value)
+    except Exception as error:  # the file's config is frozen, or has something else where the section belongs
+        raise UserError(f"config.{key} cannot be set to {shown(value)}: {type(error).__name__}: {error}") from None
 
 
 def _as_dict(sweep: Any) -> dict[str, Any]:
     if isinstance(sweep, ConfigDict):
-        sweep = sweep.to_dict()
+        sweep = {axis.removeprefix("sweep."): values for axis, values in leaves(sweep, "sweep.")}
     if not isinstance(sweep, dict):
-        raise UserError(f"config.sweep is {sweep!r}: it must map keys to values, as {{'model.units': (8, 16)}}")
+        raise UserError(f"config.sweep is {shown(sweep)}: it must map keys to values, as {{'model.units': (8, 16)}}")
     return sweep
 
 
@@ -292,7 +338,7 @@ def checked(key: str, value: Any, where: str = "config.") -> Any:
     try:
         return KEYS[key].check(value)
     except ValueError as error:
-        raise UserError(f"{where}{key} is {value!r}: it must be {error}") from None
+        raise UserError(f"{where}{key} is {shown(value)}: it must be {error}") from None
 
 
 def validate(config: ConfigDict) -> ConfigDict:
@@ -313,18 +359,25 @@ def validate(config: ConfigDict) -> ConfigDict:
         set_value(resolved, name, checked(name, value))
     resolved.sweep = {axis: _checked_axis(axis, values) for axis, values in axes.items()}
     named = [key for axis in resolved.sweep for key in axis_keys(axis)]
-    if twice := [key for key in named if named.count(key) > 1]:
+    if twice := _twice(named):
         raise UserError(f"config.sweep has {twice[0]} on two axes: it must be on one")
+    counts = [resolved.seeds, *map(len, resolved.sweep.values())]
+    if math.prod(counts) > MOST_RUNS:
+        raise UserError(
+            f"config.seeds times the axes of config.sweep makes {' × '.join(map(str, counts))} = {math.prod(counts)} "
+            f"runs: it must be at most {MOST_RUNS}"
+        )
+    values = dict(leaves(resolved))
     for setting in settings(resolved.sweep):
-        _check_together(dict(leaves(resolved)) | setting)
+        _check_together(values | setting)
     return resolved.lock()
 
 
 def _checked_axis(axis: Any, values: Any) -> tuple:
     if not isinstance(axis, str):
-        raise UserError(f"config.sweep has the axis {axis!r}: it must be a key such as 'model.units'")
+        raise UserError(f"config.sweep has the axis {shown(axis)}: it must be a key such as 'model.units'")
     if not isinstance(values, tuple | list):
-        raise UserError(f"config.sweep.{axis} is {values!r}: it must be a tuple of values")
+        raise UserError(f"config.sweep.{axis} is {shown(values)}: it must be a tuple of values")
     if not values:
         raise UserError(f"config.sweep.{axis} is empty: give it at least one value, or leave the axis out")
     keys = axis_keys(axis)
@@ -334,11 +387,16 @@ def _checked_axis(axis: Any, values: Any) -> tuple:
     for value in values:
         row = value if len(keys) > 1 else (value,)
         if not isinstance(row, tuple | list) or len(row) != len(keys):
-            raise UserError(f"config.sweep.{axis} has {value!r}: it must give one value for each of its keys")
+            raise UserError(f"config.sweep.{axis} has {shown(value)}: it must give one value for each of its keys")
         rows.append(tuple(checked(k, v, "config.sweep.") for k, v in zip(keys, row, strict=True)))
-    if twice := [row for row in rows if rows.count(row) > 1]:
+    if twice := _twice(rows):
         raise UserError(f"config.sweep.{axis} names {twice[0] if len(keys) > 1 else twice[0][0]!r} twice")
     return tuple(rows) if len(keys) > 1 else tuple(row[0] for row in rows)
+
+
+def _twice(items: list) -> list:
+    """The items that are in the list more than once."""
+    return [item for item, times in Counter(items).items() if times > 1]
 
 
 def _check_together(values: dict[str, Any]) -> None:

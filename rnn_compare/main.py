@@ -25,7 +25,7 @@ LAUNCHER = flags.DEFINE_enum(
     "launcher", "local", list(LAUNCHERS), "Where cohorts are trained: here, or on a Ray cluster."
 )
 
-OVERRIDE = re.compile(r"--?config\.(.*)")
+OVERRIDE = re.compile(r"--?config\.(.*)", re.DOTALL)
 
 
 def parse(argv: list[str]) -> list[str]:
@@ -37,13 +37,15 @@ def parse(argv: list[str]) -> list[str]:
     overrides = [match[1] for arg in argv[1:] if (match := OVERRIDE.fullmatch(arg))]
     try:
         left = flags.FLAGS([arg for arg in argv if not OVERRIDE.fullmatch(arg)])[1:]
-    except flags.Error as error:
+    except (flags.Error, ValueError) as error:  # absl lets some of its flags' own through
         raise UserError(" ".join(str(error).split())) from None
     if flags.FLAGS["verbosity"].using_default_value:
         flags.FLAGS["verbosity"].using_default_value = False
         logging.set_verbosity(logging.WARNING)  # app.run would choose INFO, at which JAX is talkative
     if left:
         raise UserError(f"{left[0]} is not a flag: write --config.KEY=VALUE for a key of the config")
+    if WORKDIR.value == "":
+        raise UserError("--workdir is empty: name a folder, or leave the flag out")
     if not CONFIG.value:
         raise UserError("--config is missing: name a config file, such as --config=configs/post8.py")
     return overrides

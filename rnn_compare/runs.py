@@ -74,13 +74,14 @@ def ended(run: Run, workdir: Path, retry_failed: bool) -> bool:
     """
     try:
         result = read(workdir / run.name)
+        old, status = dict(result["config"]), result["status"]
     except FileNotFoundError:
         return False
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, TypeError, KeyError) as error:
         raise UserError(f"--workdir={workdir}: {run.name}/run.json cannot be read ({error})") from None
-    if keys := different(result["config"], as_json(run.config)):
+    if keys := different(old, as_json(run.config)):
         raise UserError(f"--workdir={workdir}: {run.name} was run with another {keys[0]}: choose another workdir")
-    return not (retry_failed and result["status"] == FAILED)
+    return not (retry_failed and status == FAILED)
 
 
 def tally(runs: Iterable[Run], workdir: Path) -> str:

@@ -5,6 +5,7 @@ way, and what `rnn_compare.report` makes of the runs. A study started again leav
 others.
 """
 
+import hashlib
 import json
 import os
 import tempfile
@@ -28,6 +29,7 @@ from rnn_compare.stats import measures
 from rnn_compare.train import Cohort, memory_needed
 
 FORMAT = 1  # of a workdir
+LONGEST_NAME = 255  # bytes in the name of a file or folder, on nearly all file systems
 
 
 def expand(config: ConfigDict) -> list[Run]:
@@ -44,12 +46,19 @@ def expand(config: ConfigDict) -> list[Run]:
 
 
 def run_name(cell: str, axes: dict[str, Any], seed: int) -> str:
-    """A readable name: the cell, then each axis' value, numbers behind their key, then the seed."""
+    """A readable name: the cell, then each axis' value, numbers behind their key, then the seed.
+
+    Where that is too long for a folder, a digest stands for its end.
+    """
     words = [cell]
     for key, value in axes.items():
         if key != "model.cell":
             words.append(value if isinstance(value, str) else f"{key.rsplit('.', 1)[-1]}={_plain(value)}")
-    return "-".join([*words, f"s{seed}"])
+    name, end = "-".join(words), f"-s{seed}"
+    if len((name + end).encode()) > LONGEST_NAME:
+        end = f"-{hashlib.sha256(name.encode()).hexdigest()[:12]}{end}"
+        name = name.encode()[: LONGEST_NAME - len(end)].decode(errors="ignore")
+    return name + end
 
 
 def _plain(value: Any) -> str:
@@ -116,7 +125,9 @@ def check_workdir(workdir: Path, config: ConfigDict) -> None:
     Raises:
         UserError: in one sentence.
     """
-    there = next(path for path in (workdir, *workdir.absolute().parents) if path.exists())
+    if any(len(os.fsencode(part)) > LONGEST_NAME for part in workdir.parts):
+        raise UserError(f"--workdir={workdir}: a folder's name has at most {LONGEST_NAME} bytes")
+    there = next(path for path in (workdir, *workdir.absolute().parents) if os.path.lexists(path))
     if not there.is_dir():
         raise UserError(f"--workdir={workdir}: {there} is a file, so no folder can be made there")
     try:
@@ -124,10 +135,10 @@ def check_workdir(workdir: Path, config: ConfigDict) -> None:
     except OSError as error:
         raise UserError(f"--workdir={workdir}: {there} cannot be written to ({error.strerror})") from None
     try:
-        old = json.loads((workdir / "config.json").read_text())
+        old = dict(json.loads((workdir / "config.json").read_text()))
     except FileNotFoundError:
         return
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, TypeError) as error:
         raise UserError(f"--workdir={workdir}: its config.json cannot be read ({error})") from None
     if (format := old.pop("format", FORMAT)) != FORMAT:
         raise UserError(

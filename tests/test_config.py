@@ -94,6 +94,16 @@ COMPLAINTS = {
     "sweep.data.length=10,1": "config.data.window is 1: it must be smaller than config.data.length, which is 1",
     "sweep.model.units,data.window=(8,1),(16,)": r"config.sweep.model.units,data.window has \(16,\)",
     "sweep={'model.units': (1,), 'model.units,data.window': ((2, 2),)}": "model.units on two axes",
+    "seeds=100001": "config.seeds times the axes of config.sweep makes 100001 = 100001 runs: it must be at most 100000",
+    "data.length=2147483648": "config.data.length is 2147483648: it must be a whole number of at most 2147483647",
+    f"train.epochs=0x{'f' * 5000}": "config.train.epochs is <int>: it must be a whole number of at most",
+    f"data.bias={'9' * 400}": r"config.data.bias cannot be set to 9+ …: OverflowError: int too large",
+    f"data.periods=(1, {'9' * 400})": r"config.data.periods is \(1, 9+ …: it must be two numbers",
+    "train.memory=1e300": r"config.train.memory is 1e\+300: it must be a number from 0 to 1e\+09",
+    "train.epochs={'a.b': 1}": "config.train.epochs cannot be set to {'a.b': 1}: ValueError: ConfigDict",
+    "model.cell={[]: 1}": r"config.model.cell is '{\[\]: 1}': it must be one of",
+    "model.cell=a\nb": r"config.model.cell is 'a\\nb': it must be one of",
+    "train.epo\nchs=1": r"config.train.epo\\nchs is not a key of the config \(did you mean train.epochs",
 }
 
 
@@ -104,6 +114,32 @@ def test_a_wrong_value_gets_one_sentence(write, override):
     assert "\n" not in str(caught.value)
 
 
+def test_a_study_that_never_ends_is_refused_at_once(write):
+    wide = [f"sweep.{key}={tuple(range(4, 104))}" for key, at in KEYS.items() if isinstance(at.default, int)]
+    wide.remove(next(override for override in wide if override.startswith("sweep.seeds")))
+    with pytest.raises(
+        UserError, match=f"makes 2{' × 100' * len(wide)} = 2{'00' * len(wide)} runs: it must be at most"
+    ):
+        load(write(), ["seeds=2", *wide])
+    config = load(write(), ["seeds=2", f"sweep.train.chunk={tuple(range(1, 50_001))}"])
+    assert len(config.sweep["train.chunk"]) == 50_000
+
+
+def test_numbers_and_names_of_numpy_serve(write):
+    body = (
+        "import numpy as np; config.sweep = {'train.epochs': tuple(np.arange(1, 4)), 'model.cell': (np.str_('gru'),), "
+        "'optimizer.clip_norm': tuple(np.logspace(0, 1, 2, dtype='float32'))}"
+    )
+    sweep = load(write(body)).sweep
+    assert sweep == {"train.epochs": (1, 2, 3), "model.cell": ("gru",), "optimizer.clip_norm": (1.0, 10.0)}
+    assert {type(value) for values in sweep.values() for value in values} == {int, float, str}
+
+
+def test_an_override_reaches_a_config_without_the_reference_of_base(write):
+    text = FILE.replace("return config", "return config.copy_and_resolve_references()")
+    assert load(write(text=text), ["sweep.model.units=8,16"]).sweep == {"model.units": (8, 16)}
+
+
 FILES = {
     "config.train.epochz = 3": "config.train.epochz is not a key",
     "config.trian.epochs = 3": "some.py:5 raises AttributeError",
@@ -112,6 +148,12 @@ FILES = {
     "del config.train.epochs": "config.train.epochs is missing",
     "return 5": r"get_config\(\) must return the ConfigDict",
     "config.data = 5": "config.data is not a key",
+    "config.data = config": "config.data.data is not a key",
+    "config.train.epochs = config": "config.train.epochs is .*: it must be a whole number",
+    "config.none = base.ConfigDict()": "config.none is not a key",
+    "config[3] = 3": r"config.\* cannot be read: TypeError",
+    "config.train.epochs = base.config_dict.required_placeholder(int)": r"config.train.\* cannot be read: Requ",
+    "raise SyntaxError('no')": "some.py:5 raises SyntaxError: no",
 }
 
 
@@ -128,6 +170,8 @@ def test_a_wrong_file_gets_one_sentence(write, body):
         ("x = 1", "must define get_config"),
         ("def get_config(:", "some.py:1 raises SyntaxError"),
         ("\0", "raises"),
+        ("open('/nowhere/data')", "some.py:1 raises FileNotFoundError"),
+        ("import nowhere", "some.py:1 raises ModuleNotFoundError: No module named 'nowhere'"),
     ],
 )
 def test_a_file_that_is_no_config(write, text, complaint):

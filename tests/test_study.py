@@ -8,7 +8,7 @@ from tensorboardX.proto.api_pb2 import DataType, Status
 from tensorboardX.proto.plugin_hparams_pb2 import HParamsPluginData
 
 from rnn_compare import fit
-from rnn_compare.config import UserError, validate
+from rnn_compare.config import KEYS, UserError, validate
 from rnn_compare.study import check_workdir, cohorts, execute, expand, split
 from rnn_compare.train import memory_needed
 
@@ -37,6 +37,17 @@ def test_runs_are_the_product_of_axes_and_seeds(tiny):
     last = runs[-1].config
     assert (last.model.cell, last.model.units, last.data.periods) == ("gru", 8, (10.5, 20.0))
     assert "sweep" not in last
+
+
+def test_the_name_of_a_run_with_many_axes_fits_a_folder(tiny):
+    axes = ["data.window", *(key for key in KEYS if isinstance(KEYS[key].default, float))]
+    tiny.sweep = {",".join(axes): tuple((1, *[1e-5 / 3] * (len(axes) - 2), last) for last in (1, 2))}
+    tiny.seeds = 11
+    names = [run.name for run in expand(validate(tiny))]
+    assert len(set(names)) == 22
+    assert {len(name) for name in names} == {255}
+    assert names[10].endswith("-s10")
+    assert names == [run.name for run in expand(validate(tiny))]
 
 
 def test_a_study_without_axes_is_one_run_per_seed(tiny):
@@ -140,16 +151,27 @@ def test_a_workdir_of_another_config_is_refused(pair, tmp_path):
 
 def test_a_workdir_that_cannot_be_written_is_refused(pair, tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(UserError, match="is a file"):
-        check_workdir(tmp_path / "file" / "below", validate(pair))
+    (tmp_path / "link").symlink_to("nowhere")
+    for name in ("file/below", "link"):
+        with pytest.raises(UserError, match="is a file"):
+            check_workdir(tmp_path / name, validate(pair))
     with pytest.raises(UserError, match="cannot be written"):
         check_workdir(Path("/proc/nothing"), validate(pair))
 
 
-def test_a_garbled_workdir_is_refused(pair, tmp_path):
-    (tmp_path / "config.json").write_text("{")
+@pytest.mark.parametrize("text", ["{", "5", "[1]", "\0"])
+def test_a_garbled_workdir_is_refused(pair, tmp_path, text):
+    (tmp_path / "config.json").write_text(text)
     with pytest.raises(UserError, match="cannot be read"):
         check_workdir(tmp_path, validate(pair))
+
+
+@pytest.mark.parametrize("text", ["{", "5", "[1]", "{}", '{"config": 5}', '{"config": {}}'])
+def test_a_garbled_run_is_refused(pair, tmp_path, text):
+    (tmp_path / "gru-s0").mkdir()
+    (tmp_path / "gru-s0" / "run.json").write_text(text)
+    with pytest.raises(UserError, match=r"gru-s0/run\.json cannot be read"):
+        execute(validate(pair), tmp_path, dry_run=True)
 
 
 def test_a_cohort_that_is_too_large_is_split_by_what_it_needs(tiny):
