@@ -40,6 +40,7 @@ class Machine:
 
 @pytest.fixture
 def pair(tiny):
+    tiny.train.chunk = 1
     return [with_cell(tiny, cell) for cell in ("lstm", "gru")]
 
 
@@ -111,13 +112,18 @@ def test_the_order_alternates(pair, monkeypatch):
     assert all(a != b for a, b in zip(samples[::2], samples[1::2], strict=True))
 
 
-def test_a_short_epoch_is_timed_with_others_in_dispatches_of_a_chunk(pair, monkeypatch):
+def test_a_sample_is_a_dispatch_as_in_training(tiny, monkeypatch):
+    machine = Machine(monkeypatch, 1.25)
+    result = measure(with_cell(tiny, "lstm"), with_cell(tiny, "gru"), precision=0.01, limit=60)
+    assert machine.epochs[-4:] == [("lstm", 3), ("gru", 3), ("gru", 3), ("lstm", 3)]
+    np.testing.assert_allclose(result["gru_seconds"], GRU)  # per epoch
+
+
+def test_of_short_epochs_a_sample_is_several_dispatches(tiny, monkeypatch):
     machine = Machine(monkeypatch, 1.25, base=0.003)
-    result = measure(*pair, precision=0.01, limit=60)
-    assert machine.epochs[-3:] == [("gru", 3), ("gru", 3), ("gru", 2)] or machine.epochs[-3:] == [
-        ("lstm", 3), ("lstm", 3), ("lstm", 2),
-    ]  # fmt: skip
-    assert sum(epochs for cell, epochs in machine.epochs[-6:] if cell == "gru") * 0.003 >= speed.SAMPLE
+    result = measure(with_cell(tiny, "lstm"), with_cell(tiny, "gru"), precision=0.01, limit=60)
+    assert machine.epochs[-8:] == [("gru", 3)] * 4 + [("lstm", 3)] * 4
+    assert 12 * 0.003 >= speed.SAMPLE > 6 * 0.003
     np.testing.assert_allclose(result["gru_seconds"], 0.003)
 
 
@@ -175,8 +181,8 @@ def test_a_study_of_one_cell_measures_nothing(tiny, tmp_path):
     assert not (tmp_path / "speed.json").exists()
 
 
-def test_a_sample_trains_as_many_epochs_as_it_says(pair):
-    cohort = Cohort([(pair[0], 0)])
+def test_a_sample_trains_as_many_epochs_as_it_says(tiny):
+    cohort = Cohort([(tiny, 0)])
     cohort.compile()
     assert speed.seconds_per_epoch(cohort, 5, 3) > 0
     assert {int(leaf[0]) for name, leaf in cohort.snapshot().items() if name.endswith("count")} == {5}
