@@ -170,6 +170,23 @@ KEYS: dict[str, Key] = {
     "checkpoint.epochs": Key(0, whole(0), "save after so many epochs too; 0: only by time", True, True),
     "checkpoint.keep": Key(2, whole(1), "checkpoints that are kept of a cohort on its way", True, True),
     "log.histogram_every": Key(100, whole(1), "epochs between histograms of the parameters"),
+    "speed.limit": Key(
+        0.0, number(0), "seconds that measuring the cells' speed may take at the end; 0: not measured", True, True
+    ),
+    "speed.precision": Key(
+        0.01,
+        number(above=0),
+        "half the width of the speed ratio's interval at which measuring ends, relative",
+        True,
+        True,
+    ),
+    "claims.faster": Key(
+        1.0384, number(above=0), "the post's claim: an LSTM epoch takes so many GRU epochs", True, True
+    ),
+    "claims.faster_margin": Key(
+        0.01, number(above=0), "how near the measured ratio must be for the claim to hold", True, True
+    ),
+    "claims.seeds": Key(10, whole(2), "least seeds with which a claim about loss or volatility is judged", True, True),
 }
 
 

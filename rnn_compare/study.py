@@ -1,8 +1,8 @@
 """A study: a config expanded into runs, the runs grouped into cohorts, the cohorts trained into a workdir.
 
 The workdir holds `config.json` (the resolved config), one folder per run, `checkpoints/` while cohorts are on their
-way, and what `rnn_compare.report` makes of the runs. A study started again leaves ended runs alone and goes on with the
-others.
+way, `speed.json` (what `rnn_compare.speed` measured), and what `rnn_compare.report` makes of the runs. A study started
+again leaves ended runs alone and goes on with the others.
 """
 
 import hashlib
@@ -18,7 +18,7 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from rnn_compare import interrupt, launch, lock, report
+from rnn_compare import interrupt, launch, lock, report, speed
 from rnn_compare.checkpoint import begun, forget_ended
 from rnn_compare.config import KEYS, UserError, leaves, set_value, settings
 from rnn_compare.fit import attempt
@@ -208,6 +208,7 @@ def work(config: ConfigDict, runs: list[Run], workdir: Path, run_cohorts: launch
         with Board(rows, lambda: tally(runs, workdir)) as board:
             run_cohorts(todo, workdir, attempt, board)
         forget_ended(workdir)
+        write_speed(config, runs, workdir)
         write_report(config, runs, workdir)
 
 
@@ -226,6 +227,32 @@ def plan(runs: list[Run], workdir: Path, retry_failed: bool) -> list[list[Run]]:
     for cohort in todo:
         say(*describe(cohort))
     return todo
+
+
+def write_speed(config: ConfigDict, runs: list[Run], workdir: Path) -> None:
+    """Measures the two cells' speed at the study's first setting, if that is asked for and has not been done.
+
+    A cell of which no run could be trained is not tried here.
+    """
+    path, limit = workdir / "speed.json", config.speed.limit
+    trained = {run.config.model.cell for run in runs if ended(run, workdir, retry_failed=True)}
+    if not limit or path.exists() or not trained >= {"lstm", "gru"}:
+        return
+    say(f"measuring the cells' speed, at most {limit:g} s")
+    lstm, gru = (with_cell(runs[0].config, cell) for cell in ("lstm", "gru"))
+    result = speed.measure(lstm, gru, config.speed.precision, limit)
+    write_atomically(path, json.dumps(result) + "\n")
+    say(
+        f"an LSTM epoch takes {result['ratio']:.3g} ({result['low']:.3g} to {result['high']:.3g}) times a GRU epoch, "
+        f"{result['pairs']} pairs"
+    )
+
+
+def with_cell(config: ConfigDict, cell: str) -> ConfigDict:
+    """A run's config with another cell."""
+    other = config.copy_and_resolve_references().unlock()
+    other.model.cell = cell
+    return other.lock()
 
 
 def write_report(config: ConfigDict, runs: list[Run], workdir: Path) -> None:

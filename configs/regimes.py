@@ -1,0 +1,23 @@
+"""regimes: periods × discount × cost × window, at a size that fits, asking where each claim holds.
+
+Command:  python -m rnn_compare.main --config=configs/regimes.py
+Hardware: 2 CPU cores, 2 GB of memory.  Time: 12 minutes, estimated (--dry_run said 21 while two others ran).
+Result:   experiments/regimes/README.md
+"""
+
+from rnn_compare import config as base
+
+
+def get_config():
+    config = base.base()
+    config.seeds = 10
+    config.data.length = 2000
+    config.train.epochs = 300
+    config.sweep = {
+        "model.cell": ("lstm", "gru"),
+        "data.periods": ((40, 200), (20, 100)),
+        "data.discount": (0.95, 0.985),
+        "data.trade_cost": (0.3, 0.7),
+        "data.window": (1, 4),
+    }
+    return config
