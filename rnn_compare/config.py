@@ -140,6 +140,9 @@ KEYS: dict[str, Key] = {
     "checkpoint.epochs": Key(0, whole(0), "save after so many epochs too; 0: only by time", True, True),
     "checkpoint.keep": Key(2, whole(1), "checkpoints that are kept of a cohort on its way", True, True),
     "log.histogram_every": Key(100, whole(1), "epochs between histograms of the parameters"),
+    "claims.seeds": Key(10, whole(1), "fewest seeds with which a claim about loss or volatility is judged", True, True),
+    "claims.faster": Key(1.0384, number(above=0), "the claimed ratio of the LSTM's time to the GRU's", True, True),
+    "claims.faster_margin": Key(0.01, number(above=0), "how far off that ratio may be", True, True),
 }
 
 
