@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 
 from rnn_compare.report import claims, contents, document, figures
 from rnn_compare.report.document import Picture
-from rnn_compare.report.results import Result, Results, label, load
+from rnn_compare.report.results import Result, Results, load
 from rnn_compare.runs import write_atomically
 
 
@@ -45,8 +45,10 @@ def draw(results: Results, judged: contents.Judged) -> dict[str, tuple[Figure, s
     if not runs:
         return {}
     style = figures.Style(runs)
-    groups = {setting: [run for run in group if run in runs] for setting, group in results.by_setting().items()}
-    groups = {setting: group for setting, group in groups.items() if group}
+    labels = results.labels()
+    groups = {labels[setting]: [run for run in group if len(run.curves["loss"])]
+              for setting, group in results.by_setting().items()}  # fmt: skip
+    groups = {name: group for name, group in groups.items() if group}
     more = f" The first {figures.PANELS} of {len(groups)} settings." if len(groups) > figures.PANELS else ""
     drawn: dict[str, tuple[Figure | None, str]] = {
         "loss": (
@@ -57,10 +59,11 @@ def draw(results: Results, judged: contents.Judged) -> dict[str, tuple[Figure, s
         "distributions": (
             figures.distributions(groups, style),
             "Final loss (the median of the last 10 epochs) and volatility (mean |Δ log loss| per epoch over the second "
-            "half) of every run that finished, in the order of the seeds; bars: medians. Lower is better in both.",
+            "half) of every run that finished, in the order of the seeds; bars: medians. Lower is better in both. A "
+            "setting's number is that of the table below.",
         ),
         "differences": (
-            figures.differences(judged) if judged else None,
+            figures.differences({labels[setting]: row for setting, row in judged.items()}) if judged else None,
             "Two cells on the same seed: each dot is a pair's ratio, the diamond their geometric mean, the bar its 95% "
             "interval. The claim is true where it is shaded; dotted: no difference.",
         ),
@@ -89,11 +92,8 @@ def predictions(runs: list[Result], style: figures.Style) -> tuple[Figure | None
     stretches = {cell: found for cell in style.cells if cell in alike and (found := alike[cell].predictions())}
     if not stretches:
         return None, ""
-    names = " and ".join(alike[cell].name for cell in stretches)
-    where = f" at {label(first.setting)}" if first.setting else ""
+    names = ", ".join(alike[cell].name for cell in stretches)
     return figures.predictions(stretches, style), (
-        f"The action values that {names} predict on a sequence that neither has seen, and their targets{where}: "
-        "the lowest seed, not the best."
-        if len(stretches) > 1
-        else f"The action values that {names} predicts on a sequence that it has not seen, and their targets{where}."
+        f"The action values that networks predict on a sequence that none was trained on, and their targets: {names}, "
+        "chosen for the lowest seed and not for the result."
     )

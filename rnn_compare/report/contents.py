@@ -10,7 +10,7 @@ import numpy as np
 from rnn_compare.config import KEYS
 from rnn_compare.report.claims import FAILS, HOLDS, UNDECIDED, Verdict, claims
 from rnn_compare.report.document import Block, Card, Code, Heading, Link, Picture, Row, Table, Text
-from rnn_compare.report.results import Result, Results, Setting, label, words
+from rnn_compare.report.results import Result, Results, Setting, words
 from rnn_compare.stats import Paired, interquartile_mean, median
 
 Judged = dict[Setting, list[Verdict]]
@@ -72,15 +72,15 @@ def verdicts(results: Results, judged: Judged) -> Sequence[Block]:
     if len(judged) == 1:
         return [Row([card(verdict, results) for verdict in first]), rule]
     head = ["setting", *(f"{claim.title}{'' if claim.measure else ' *'}" for claim in claims(results))]
-    rows: list[list[str]] = [[label(setting), *map(in_short, row)] for setting, row in judged.items()]
+    rows: list[list[str]] = [[results.labels()[setting], *map(in_short, row)] for setting, row in judged.items()]
     counts = [[row[i].word for row in judged.values()] for i in range(len(first))]
     totals = (
-        f"{verdict.claim.title}: {', '.join(f'{words.count(word)} × {word}' for word in MARKS)}."
-        for verdict, words in zip(first, counts, strict=True)
+        f"“{verdict.claim.title}” {', '.join(f'{word} in {found.count(word)}' for word in MARKS)}."
+        for verdict, found in zip(first, counts, strict=True)
         if verdict.claim.measure
     )
     return [
-        Text(f"Where each claim holds. {' '.join(totals)} There is no verdict over all settings."),
+        Text(f"Of {len(judged)} settings: {' '.join(totals)} There is no verdict over all settings."),
         Table(head, rows),
         Text("In brackets: the effect, its 95% interval and the number of pairs. * Measured once for the study, not in "
              "each setting."),
@@ -121,12 +121,12 @@ def card(verdict: Verdict, results: Results) -> Card:
 def distributions(results: Results) -> Table:
     """Final loss, volatility and held-out loss of each setting and cell, over the seeds that finished."""
     rows: list[list[str]] = []
-    for setting, cell, runs in groups(results):
+    for name, cell, runs in groups(results):
         finished = [run for run in runs if run.finished]
         columns = [np.array([run.measures[name] for run in finished]) for name in
                    ("final_loss", "volatility", "spikes", "held_out_loss")]  # fmt: skip
         middles = [number(x) for values in columns for x in (median(values), interquartile_mean(values))]
-        rows.append([label(setting) or "all", cell, f"{len(finished)} of {len(runs)}", *middles])
+        rows.append([name, cell, f"{len(finished)} of {len(runs)}", *middles])
     names = ("final loss", "volatility", "spikes", "held-out loss")
     head = [f"{name}, {middle}" for name in names for middle in ("median", "IQM")]
     return Table(["setting", "cell", "finished", *head], rows)
@@ -135,10 +135,10 @@ def distributions(results: Results) -> Table:
 def speed(results: Results) -> Sequence[Block]:
     """How long training took."""
     rows: list[list[str]] = []
-    for setting, cell, runs in groups(results):
+    for name, cell, runs in groups(results):
         times = np.array([run.measures["seconds_per_epoch"] for run in runs])
         total = sum(run.measures["seconds"] for run in runs)
-        rows.append([label(setting) or "all", cell, str(len(runs)), number(median(times)), number(total)])
+        rows.append([name, cell, str(len(runs)), number(median(times)), number(total)])
     said: list[Block] = [
         Table(["setting", "cell", "runs", "s per epoch and run, median", "training time, s, sum over runs"], rows),
         Text(f"All training together took {duration(sum(run.measures['seconds'] for run in results.runs))}. These "
@@ -154,18 +154,19 @@ def speed(results: Results) -> Sequence[Block]:
     return said
 
 
-def groups(results: Results) -> Iterable[tuple[Setting, str, list[Result]]]:
-    """The runs of each setting and cell."""
+def groups(results: Results) -> Iterable[tuple[str, str, list[Result]]]:
+    """The label of each setting, each cell, and their runs."""
+    labels = results.labels()
     for setting, runs in results.by_setting().items():
         for cell in dict.fromkeys(run.cell for run in runs):
-            yield setting, cell, [run for run in runs if run.cell == cell]
+            yield labels[setting], cell, [run for run in runs if run.cell == cell]
 
 
 def all_runs(results: Results) -> Table:
     """A row per run, with links to its files."""
     head = ["run", "status", "parameters", "final loss", "last loss", "held-out loss", "best loss", "volatility",
             "spikes", "s/epoch", "files"]  # fmt: skip
-    rows = []
+    rows: list[list[str | Link]] = []
     for run in results.runs:
         names = ("final_loss", "last_loss", "held_out_loss", "best_loss", "volatility", "spikes", "seconds_per_epoch")
         numbers = [number(run.measures[name]) for name in names]
@@ -183,8 +184,7 @@ def reproduction(results: Results) -> Sequence[Block]:
     said: list[Block] = []
     if command:
         said += [Text("The command that the study was last started with:"), Code(command)]
-    said += [Text("Whatever the config file says by now, the config was this; to reproduce it without the file, over "
-                  "an empty config file that returns base():"), Code(overrides(results))]  # fmt: skip
+    said += [Text("Whatever its file says by now, the config was base() with these flags:"), Code(overrides(results))]
     machine = [[key.replace("_", " "), words(value)] for key, value in (found | packages).items()]
     if machine:
         said.append(Table(["machine", "of the last start"], machine))
@@ -198,12 +198,15 @@ def overrides(results: Results) -> str:
     changed = {key: value for key, value in results.config.items()
                if key in KEYS and value != json.loads(json.dumps(KEYS[key].default))}  # fmt: skip
     changed |= {f"sweep.{axis}": values for axis, values in results.config["sweep"].items()}
-    return " ".join(shlex.quote(f"--config.{key}={literal(value)}") for key, value in changed.items()) or "(none)"
+    flags = (shlex.quote(f"--config.{key}={literal(value)}") for key, value in changed.items())
+    return " \\\n".join(flags) or "(none)"
 
 
 def literal(value: object) -> str:
     """A value as the command line takes it."""
-    return value if isinstance(value, str) else repr(value)
+    if isinstance(value, list) and not any(isinstance(item, list) for item in value):
+        return ",".join(map(str, value))
+    return value if isinstance(value, str) else json.dumps(value)
 
 
 def summary(results: Results, judged: Judged) -> str:
@@ -219,7 +222,7 @@ def summary(results: Results, judged: Judged) -> str:
         "s/epoch",
         "status",
     ]
-    rows: list[list[str]] = []
+    rows: list[list[str | Link]] = []
     for run in results.runs:
         losses = [f"{run.measures[name]:.4f}" for name in ("first_loss", "last_loss", "best_loss", "held_out_loss")]
         volatility, seconds = f"{run.measures['volatility']:.5f}", f"{run.measures['seconds_per_epoch']:.3f}"

@@ -126,10 +126,11 @@ class Table(NamedTuple):
         numbers = [all(_is_number(row[i]) for row in self.rows) for i in range(len(self.head))]
 
         def row(cells: Sequence[str | Link], tag: str) -> str:
-            parts = (
-                f"<{tag}{' class=number' if number else ''}>{c.html() if isinstance(c, Link) else escape(c)}</{tag}>"
-                for c, number in zip(cells, numbers, strict=True)
-            )
+            parts = []
+            for cell, number in zip(cells, numbers, strict=True):
+                text = cell.html() if isinstance(cell, Link) else escape(cell)
+                kind = "number" if number else "long" if isinstance(cell, str) and len(cell) > 30 else ""
+                parts.append(f'<{tag} class="{kind}">{text}</{tag}>')
             return f"<tr>{''.join(parts)}</tr>\n"
 
         body = "".join(row(cells, "td") for cells in self.rows)
@@ -205,25 +206,30 @@ p { max-width: 46rem }
 a { color: #00558c }
 .row { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 18rem), 1fr)); gap: 1rem }
 article { padding: .8rem 1rem; border: 1px solid #bbb; border-left: .5rem solid #767676; break-inside: avoid }
-article.holds { border-left-color: #0072b2 }
-article.does-not-hold { border-left-color: #d55e00 }
+article.holds { border-left-color: #00664b }
+article.does-not-hold { border-left-color: #7a1f5c }
+article.undecided { border-left-style: dotted }
 .word { margin: .3rem 0 .6rem; font-size: 1.35rem; font-weight: 700 }
 dl { margin: 0; display: grid; grid-template-columns: 9rem 1fr; gap: .15rem .6rem; font-size: .9rem }
 dt { color: #555 }
 dd { margin: 0 }
-figure { margin: 1rem 0; max-width: 740px; break-inside: avoid }
+figure { margin: 1rem 0; max-width: 640px; break-inside: avoid }
 figure img { display: block; width: 100%; height: auto }
 figcaption { font-size: .9rem; color: #444 }
 .wide { overflow-x: auto; margin: 1rem 0 }
 table { border-collapse: collapse; font-size: .9rem; font-variant-numeric: tabular-nums }
 th, td { padding: .2rem .7rem .2rem 0; border-bottom: 1px solid #ddd; text-align: left; vertical-align: top }
-th { border-bottom-color: #767676 }
-.number { text-align: right; white-space: nowrap }
-pre { padding: .6rem; background: #f3f3f3; white-space: pre-wrap; overflow-wrap: anywhere; font-size: .85rem }
+th { border-bottom-color: #767676; vertical-align: bottom; max-width: 8rem }
+td { white-space: nowrap }
+.number { text-align: right }
+td.long { min-width: 14rem; max-width: 34rem; white-space: normal }
+pre { padding: .6rem; background: #f3f3f3; overflow-x: auto; font-size: .85rem }
 @media print {
   body { max-width: none; padding: 0; font-size: 10pt }
   h2, h3 { break-after: avoid }
   tr { break-inside: avoid }
+  td { white-space: normal }
+  pre { white-space: pre-wrap }
   .wide { overflow: visible }
   table { font-size: 8pt }
   a { color: inherit }

@@ -6,6 +6,7 @@ Each stays readable at a phone's width, in grey print and to the colour-blind: c
 import csv
 import io
 import math
+import textwrap
 from collections.abc import Iterable
 from importlib import resources
 from typing import Any
@@ -15,22 +16,23 @@ import matplotlib.colors
 import matplotlib.ticker
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.axis import Axis
 from matplotlib.figure import Figure
 
 from rnn_compare.data import ACTIONS
 from rnn_compare.report.claims import Verdict
-from rnn_compare.report.results import Result, Setting, label
+from rnn_compare.report.results import Result
 from rnn_compare.stats import median
 
 # Blue and orange as in the post's figure, and the rest of Okabe and Ito's palette that differs from them in grey too.
 COLOURS = {"lstm": "#0072B2", "gru": "#E66100"}
 OTHERS = ("#009E73", "#CC79A7", "#56B4E9", "#000000")
 LINES, MARKERS = ("-", "--", ":", "-."), "os^Dvx"
-WIDTH = 6.0  # inches; at a phone's 340 pixels an 11 point letter is then 9 pixels high
+WIDTH = 5.2  # inches; at a phone's 340 pixels an 11 point letter is then 10 pixels high
 PANELS = 12  # settings whose curves are drawn
 STYLE: Any = {
     "font.size": 11, "axes.spines.top": False, "axes.spines.right": False, "axes.titlesize": 11,
-    "legend.frameon": False, "svg.hashsalt": "rnn_compare",
+    "svg.hashsalt": "rnn_compare",
 }  # fmt: skip
 
 
@@ -79,14 +81,19 @@ def _figure(height: float, rows: int = 1, columns: int = 1, **kwargs: Any) -> tu
         return figure, figure.subplots(rows, columns, squeeze=False, **kwargs)
 
 
-def loss(groups: dict[Setting, list[Result]], style: Style) -> Figure:
-    """Loss against epoch, a panel per setting: every seed thin, the median and the middle half, the post's figure 3."""
+def loss(groups: dict[str, list[Result]], style: Style) -> Figure:
+    """Loss against epoch, a panel per setting: every seed thin, the median and the middle half, the post's figure 3.
+
+    Args:
+        groups: a setting's label -> its runs, none without a curve.
+        style: of the study.
+    """
     shown = dict(list(groups.items())[:PANELS])
     columns = min(2, len(shown))
     rows = -(-len(shown) // columns)
-    figure, panels = _figure(4.4 if rows == columns == 1 else 1.2 + 2.2 * rows, rows, columns, sharex=True, sharey=True)
+    figure, panels = _figure(4.4 if rows == columns == 1 else 1.2 + 2.2 * rows, rows, columns, sharex=True)
     reference = figure_3()
-    for (setting, runs), axes in zip(shown.items(), panels.flat, strict=False):
+    for (name, runs), axes in zip(shown.items(), panels.flat, strict=False):
         seen = reference["epoch"] <= max(5, *(len(run.curves["loss"]) - 1 for run in runs))
         for cell in COLOURS:
             axes.plot(reference["epoch"][seen], reference[cell][seen], color=COLOURS[cell], alpha=0.35, linewidth=3,
@@ -95,17 +102,17 @@ def loss(groups: dict[Setting, list[Result]], style: Style) -> Figure:
             curves = [run.curves["loss"] for run in runs if run.cell == cell and len(run.curves["loss"])]
             if curves:
                 _curves(axes, curves, cell, style)
-        axes.set(yscale="log", title=label(setting))
-        for axis in (axes.yaxis.set_major_formatter, axes.yaxis.set_minor_formatter):
-            axis(matplotlib.ticker.FormatStrFormatter("%g"))
+        axes.set_yscale("log")
+        _log_ticks(axes.yaxis, *axes.get_ylim())
+        if len(shown) > 1:
+            axes.set_title(textwrap.fill(name, 30), fontsize=9)
         axes.grid(which="both", alpha=0.2)
-        axes.label_outer()
     for axes in panels.flat[len(shown) :]:
         axes.set_axis_off()
     figure.supxlabel("epoch", fontsize=11)
-    figure.supylabel("loss (sum of the heads' errors)", fontsize=11)
+    figure.supylabel("loss (summed mean squared errors)", fontsize=11)
     handles = {line.get_label(): line for axes in panels.flat for line in axes.lines if line.get_label()[0] != "_"}
-    figure.legend(list(handles.values()), list(handles), loc="outside upper center", ncols=2, fontsize=10)
+    figure.legend(list(handles.values()), list(handles), loc="outside upper center", ncols=2, fontsize=9, frameon=False)
     return figure
 
 
@@ -126,13 +133,13 @@ def _curves(axes: Axes, curves: list[np.ndarray], cell: str, style: Style) -> No
     axes.plot(middle, color=colour, linestyle=style.line(cell), linewidth=1.6, label=text)
 
 
-def distributions(groups: dict[Setting, list[Result]], style: Style) -> Figure:
+def distributions(groups: dict[str, list[Result]], style: Style) -> Figure:
     """Final loss and volatility of every run that finished, and their medians; a row per setting and cell."""
-    rows = [(setting, cell) for setting in groups for cell in style.cells]
+    rows = [(name, cell) for name in groups for cell in style.cells]
     figure, panels = _figure(1.5 + 0.34 * len(rows), 1, 2, sharey=True)
     for axes, measure in zip(panels[0], ("final_loss", "volatility"), strict=True):
-        for place, (setting, cell) in enumerate(rows):
-            runs = [run for run in groups[setting] if run.cell == cell and run.finished]
+        for place, (name, cell) in enumerate(rows):
+            runs = [run for run in groups[name] if run.cell == cell and run.finished]
             values = np.array([run.measures[measure] for run in runs])
             spread = np.linspace(-0.22, 0.22, len(values)) if len(values) > 1 else np.zeros(len(values))
             axes.plot(values, place + spread, style.marker(cell), color=style.colour(cell), alpha=0.6, markersize=5)
@@ -140,22 +147,23 @@ def distributions(groups: dict[Setting, list[Result]], style: Style) -> Figure:
         axes.set(xlabel=measure.replace("_", " "))
         _log_x(axes)
         axes.grid(axis="x", which="both", alpha=0.2)
-    panels[0][0].set_yticks(range(len(rows)), [", ".join(filter(None, (label(s), c))) for s, c in rows], fontsize=10)
+    panels[0][0].set_yticks(range(len(rows)), [f"{_number(name)} {cell}".strip() for name, cell in rows], fontsize=10)
     panels[0][0].set_ylim(len(rows) - 0.5, -0.5)
     return figure
 
 
-def differences(judged: dict[Setting, list[Verdict]]) -> Figure | None:
+def differences(judged: dict[str, list[Verdict]]) -> Figure | None:
     """Each pair's ratio, the effect and its interval, a row per setting; shaded where the claim is true."""
     first = next(iter(judged.values()))
     shown = [i for i, verdict in enumerate(first) if any(len(verdicts[i].ratios) for verdicts in judged.values())]
     if not shown:
         return None
-    figure, panels = _figure(len(shown) * (1.0 + 0.36 * len(judged)), len(shown), 1)
-    for axes, i in zip(panels[:, 0], shown, strict=True):
+    # The speed is measured once for a whole study.
+    tables = [judged if first[i].claim.measure else {"": first} for i in shown]
+    heights = [1 + 0.36 * len(rows) for rows in tables]
+    figure, panels = _figure(sum(heights), len(shown), 1, height_ratios=heights)
+    for axes, i, rows in zip(panels[:, 0], shown, tables, strict=True):
         claim = first[i].claim
-        # The speed is measured once for a whole study.
-        rows = judged if claim.measure else {(): first}
         for place, verdicts in enumerate(rows.values()):
             result, ratios = verdicts[i].result, verdicts[i].ratios
             spread = np.linspace(-0.25, 0.25, len(ratios)) if len(ratios) > 1 else np.zeros(len(ratios))
@@ -168,7 +176,7 @@ def differences(judged: dict[Setting, list[Verdict]]) -> Figure | None:
         axes.axvline(1, color="black", linewidth=0.8, linestyle=":")
         axes.set(xlim=(low, high), ylim=(len(rows) - 0.5, -0.5), xlabel=claim.effect)
         axes.set_title(f"{claim.title}: {first[i].word}" if len(rows) == 1 else claim.title, loc="left")
-        axes.set_yticks(range(len(rows)), map(label, rows), fontsize=10)
+        axes.set_yticks(range(len(rows)), map(_number, rows), fontsize=10)
         axes.spines["left"].set_visible(len(rows) > 1)
         axes.tick_params(axis="y", length=0)
     return figure
@@ -184,17 +192,25 @@ def _log_x(axes: Axes, include: float | None = None) -> None:
         return
     low, high = data.min(), data.max()
     room = (high / low) ** 0.06 if high > low else 1.05
-    wide = high / low > 8
-    if wide:
-        axes.set_xscale("log")
-        axes.xaxis.set_major_locator(matplotlib.ticker.LogLocator(subs=(1, 2, 5) if high / low < 100 else (1,)))
-        axes.xaxis.set_minor_formatter(matplotlib.ticker.NullFormatter())
-    else:
-        axes.set_xscale("log")
-        axes.xaxis.set_major_locator(matplotlib.ticker.MaxNLocator(4, steps=[1, 2, 5, 10]))
-        axes.xaxis.set_minor_locator(matplotlib.ticker.NullLocator())
-    axes.xaxis.set_major_formatter(matplotlib.ticker.FormatStrFormatter("%g"))
+    axes.set_xscale("log")
+    _log_ticks(axes.xaxis, low, high)
     axes.set_xlim(low / room, high * room)
+
+
+def _log_ticks(axis: Axis, low: float, high: float) -> None:
+    """A few plain numbers on a logarithmic axis from low to high, however little or much that is."""
+    if high / low > 6:
+        axis.set_major_locator(matplotlib.ticker.LogLocator(subs=(1, 2, 5) if high / low < 50 else (1,)))
+        axis.set_minor_formatter(matplotlib.ticker.NullFormatter())
+    else:
+        axis.set_major_locator(matplotlib.ticker.MaxNLocator(4, steps=[1, 2, 5, 10]))
+        axis.set_minor_locator(matplotlib.ticker.NullLocator())
+    axis.set_major_formatter(matplotlib.ticker.FormatStrFormatter("%g"))
+
+
+def _number(name: str) -> str:
+    """A setting's number, of its label; nothing where there is one setting."""
+    return name.split()[0] if name.startswith("#") else ""
 
 
 def held_out(runs: list[Result], style: Style) -> Figure | None:
@@ -209,13 +225,15 @@ def held_out(runs: list[Result], style: Style) -> Figure | None:
         return None
     figure, panels = _figure(4.2)
     axes = panels[0, 0]
-    ends = [everything.min() * 0.95, everything.max() * 1.05]
+    ends = [everything.min() / 1.1, everything.max() * 1.1]
     axes.plot(ends, ends, color="black", linewidth=0.8, linestyle=":", label="equal")
     for cell, xy in points.items():
         axes.plot(*xy.T, style.marker(cell), color=style.colour(cell), alpha=0.7, label=cell)
-    axes.set(xlabel="training loss, last epoch", ylabel="held-out loss", aspect="equal")
+    axes.set(xlabel="training loss, last epoch", ylabel="held-out loss", aspect="equal", xscale="log", yscale="log")
+    _log_ticks(axes.xaxis, *ends)
+    _log_ticks(axes.yaxis, *ends)
     axes.grid(alpha=0.2)
-    axes.legend()
+    axes.legend(frameon=False)
     return figure
 
 
@@ -242,7 +260,8 @@ def predictions(stretches: dict[str, dict[str, np.ndarray]], style: Style) -> Fi
         axes.grid(alpha=0.2)
     panels[-1, 0].set_xlabel(f"time step, of the sequence's last {len(first['change'])}")
     handles, labels = panels[1, 0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside upper center", ncols=4, fontsize=10)
+    figure.legend(handles, labels, loc="outside upper center", ncols=4, fontsize=10, frameon=False)
+    figure.supylabel("action value", fontsize=11)
     return figure
 
 
@@ -257,19 +276,19 @@ def heat_map(runs: list[Result], measure: str, row_key: str, column_key: str, st
     known = [value for value in medians.values() if value > 0] or [math.nan]
     norm = matplotlib.colors.LogNorm(min(known), max(known)) if min(known) < max(known) else None
     cells = [cell for cell in style.cells if any(key[0] == cell for key in medians)]
-    size = (1.5 + len(cells) * (1.2 + 0.9 * len(columns)), 2.2 + 0.55 * len(rows))
+    size = (max(WIDTH, 2 + 0.8 * len(columns)), 1.2 + len(cells) * (0.5 + 0.45 * len(rows)))
     figure = Figure(figsize=size, layout="constrained")
-    panels = figure.subplots(1, len(cells), squeeze=False)[0]
+    panels = figure.subplots(len(cells), 1, squeeze=False)[:, 0]
     for panel, cell in zip(panels, cells, strict=True):
         grid = np.array([[medians.get((cell, row, column), np.nan) for column in columns] for row in rows])
         image = panel.imshow(grid, norm=norm, cmap="viridis_r", aspect="auto")
-        panel.set(title=cell, xlabel=column_key, xticks=range(len(columns)), yticks=range(len(rows)))
-        panel.set_xticklabels(columns, rotation=30, ha="right")
-        panel.set_yticklabels(rows if panel is panels[0] else [])
+        panel.set(title=cell, xticks=range(len(columns)), yticks=range(len(rows)), yticklabels=rows)
+        panel.set_xticklabels(columns if panel is panels[-1] else [], rotation=30, ha="right")
         for (row, column), value in np.ndenumerate(grid):
             dark = norm is not None and norm(value) > 0.55
             panel.text(column, row, f"{value:.3g}", ha="center", va="center", color="white" if dark else "black")
-    panels[0].set_ylabel(row_key)
+    panels[-1].set_xlabel(column_key)
+    figure.supylabel(row_key, fontsize=10)
     figure.colorbar(image, ax=panels, shrink=0.9)
     figure.suptitle(f"{measure.replace('_', ' ')}, median over seeds")
     return figure

@@ -124,6 +124,12 @@ class Results(NamedTuple):
         return {setting: [run for run in self.runs if run.setting == setting] for setting in
                 dict.fromkeys(run.setting for run in self.runs)}  # fmt: skip
 
+    def labels(self) -> dict[Setting, str]:
+        """Each setting in a few words behind its number; "all" where there is one without axes."""
+        found = list(self.by_setting())
+        return {setting: f"#{i} {label(setting)}" if len(found) > 1 else label(setting) or "all"
+                for i, setting in enumerate(found, 1)}  # fmt: skip
+
 
 def load(workdir: Path) -> Results:
     """Reads a workdir; runs that have not ended yet are only counted.
@@ -199,7 +205,7 @@ def as_json(setting: dict[str, Any]) -> dict[str, Any]:
 
 def words(value: Any) -> str:
     """A config's value as a person writes it."""
-    return " + ".join(map(words, value)) if isinstance(value, list | tuple) else str(value)
+    return " + ".join(map(words, value)) if isinstance(value, list | tuple) else str(value).removesuffix(".0")
 
 
 def label(setting: Setting) -> str:
