@@ -7,13 +7,15 @@ from collections import defaultdict
 from pathlib import Path
 from typing import Any
 
+import jax
 import numpy as np
 from flax.traverse_util import flatten_dict
 
-from rnn_compare import interrupt, launch, runs
+from rnn_compare import held_out, interrupt, launch, runs
 from rnn_compare.checkpoint import Checkpoints, forget_ended
 from rnn_compare.config import UserError
 from rnn_compare.logs import RunLog, say
+from rnn_compare.model import make_model
 from rnn_compare.runs import DIVERGED, FAILED, FINISHED, Run, as_json
 from rnn_compare.stats import measures
 from rnn_compare.train import Chunk, Cohort
@@ -126,15 +128,19 @@ def follow(
             break
     checkpoints.wait()
     curves = {name: history.curve(name) for name in history.curves if name != "wall_time"}
-    params = flat(stacked.params)
+    params, model = stacked.params, make_model(config)
     for r, (run, log) in enumerate(zip(cohort, logs, strict=True)):
         own = {name: curve[:, r] for name, curve in curves.items()}
+        own_params = jax.tree.map(lambda leaf, r=r: leaf[r], params)
+        unseen = held_out.evaluate(model, run.config, run.seed, own_params)
+        measured = measures(own["loss"]) | {"held_out_loss": unseen.losses["loss"]}
         end = history.curve("wall_time")[-1, r]
-        log.end(stacked.epoch, end, {**run.axes, "seed": run.seed}, measures(own["loss"]), diverged.get(r))
-        runs.write_atomically(workdir / run.name / "curves.npz", as_npz(own))
-        runs.write_atomically(workdir / run.name / "params.npz", as_npz({name: p[r] for name, p in params.items()}))
+        log.end(stacked.epoch, end, {**run.axes, "seed": run.seed}, measured, diverged.get(r))
+        files = {"curves": own, "params": flat(own_params), "predictions": unseen.stretch}
+        for name, arrays in files.items():
+            runs.write_atomically(workdir / run.name / f"{name}.npz", as_npz(arrays))
         ended = {"status": DIVERGED if r in diverged else FINISHED, "diverged_at": diverged.get(r)}
-        runs.write(run, workdir, **ended, parameters=stacked.parameters)
+        runs.write(run, workdir, **ended, parameters=stacked.parameters, held_out=unseen.losses)
     forget_ended(workdir)
 
 

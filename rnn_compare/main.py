@@ -5,16 +5,13 @@ Exit codes: 0 every run finished, 1 some run diverged or failed, 2 something in 
 """
 
 import re
-import sys
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
-from absl import app, flags, logging
+from absl import app, flags
 
 from rnn_compare import study
+from rnn_compare.cli import complaining, parse_flags
 from rnn_compare.config import UserError, load
-from rnn_compare.interrupt import Interrupted
 from rnn_compare.launch import LAUNCHERS
 
 CONFIG = flags.DEFINE_string("config", None, "Python file with get_config(); --config.KEY=VALUE overrides a key.")
@@ -35,13 +32,7 @@ def parse(argv: list[str]) -> list[str]:
         UserError: a flag is wrong or missing.
     """
     overrides = [match[1] for arg in argv[1:] if (match := OVERRIDE.fullmatch(arg))]
-    try:
-        left = flags.FLAGS([arg for arg in argv if not OVERRIDE.fullmatch(arg)])[1:]
-    except (flags.Error, ValueError) as error:  # absl lets some of its flags' own through
-        raise UserError(" ".join(str(error).split())) from None
-    if flags.FLAGS["verbosity"].using_default_value:
-        flags.FLAGS["verbosity"].using_default_value = False
-        logging.set_verbosity(logging.WARNING)  # app.run would choose INFO, at which JAX is talkative
+    left = parse_flags([arg for arg in argv if not OVERRIDE.fullmatch(arg)])
     if left:
         raise UserError(f"{left[0]} is not a flag: write --config.KEY=VALUE for a key of the config")
     if WORKDIR.value == "":
@@ -59,25 +50,6 @@ def main(overrides: list[str]) -> int:
         load(path, overrides), workdir, DRY_RUN.value, launcher=LAUNCHER.value, retry_failed=RETRY_FAILED.value
     )
     return 0 if finished else 1
-
-
-def complaining(function: Callable[[list[str]], Any]) -> Callable[[list[str]], Any]:
-    """The function, ending the program with one sentence and exit code 2 where it raises `UserError`."""
-
-    def wrapped(args: list[str]) -> Any:
-        try:
-            return function(args)
-        except UserError as error:
-            print(f"error: {error}", file=sys.stderr)
-            sys.exit(2)
-        except Interrupted as stop:
-            print("interrupted: the same command goes on from here", file=sys.stderr)
-            sys.exit(128 + stop.signal)
-        except KeyboardInterrupt:
-            print("interrupted", file=sys.stderr)
-            sys.exit(130)
-
-    return wrapped
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """A run: one setting, one seed, one name, one folder.
 
-The folder holds `run.json` (what it is and how it ended), `curves.npz`, `params.npz` and its TensorBoard events. A run
-has ended once `run.json` is there.
+The folder holds `run.json` (what it is, how it ended, its held-out losses), `curves.npz`, `params.npz`,
+`predictions.npz` and its TensorBoard events. A run has ended once `run.json` is there.
 """
 
 import hashlib

@@ -1,8 +1,9 @@
 """A study: a config expanded into runs, the runs grouped into cohorts, the cohorts trained into a workdir.
 
-The workdir holds `config.json` (the resolved config), one folder per run, `checkpoints/` while cohorts are on their
-way, `speed.json` (what `rnn_compare.speed` measured), and what `rnn_compare.report` makes of the runs. A study started
-again leaves ended runs alone and goes on with the others.
+The workdir holds `config.json` (the resolved config), `environment.json` (the command, machine and versions of the
+last start), one folder per run, `checkpoints/` while cohorts are on their way, `speed.json` (what `rnn_compare.speed`
+measured), and what `rnn_compare.report` makes of the runs. A study started again leaves ended runs alone and goes on
+with the others.
 """
 
 import hashlib
@@ -21,6 +22,7 @@ from ml_collections import ConfigDict
 from rnn_compare import interrupt, launch, lock, report, speed
 from rnn_compare.checkpoint import begun, forget_ended
 from rnn_compare.config import KEYS, UserError, leaves, set_value, settings
+from rnn_compare.environment import environment
 from rnn_compare.fit import attempt
 from rnn_compare.logs import Board, Row, say, write_study_log
 from rnn_compare.model import make_model
@@ -204,6 +206,7 @@ def work(config: ConfigDict, runs: list[Run], workdir: Path, run_cohorts: launch
     with lock.held(workdir), interrupt.listening():
         todo = plan(runs, workdir, retry_failed)
         write_atomically(workdir / "config.json", json.dumps({"format": FORMAT, **as_json(config)}, indent=2) + "\n")
+        write_atomically(workdir / "environment.json", json.dumps(environment(), indent=2) + "\n")
         rows = [Row(launch.title(cohort), len(cohort), config.train.epochs) for cohort in todo]
         with Board(rows, lambda: tally(runs, workdir)) as board:
             run_cohorts(todo, workdir, attempt, board)
@@ -257,10 +260,9 @@ def with_cell(config: ConfigDict, cell: str) -> ConfigDict:
 
 def write_report(config: ConfigDict, runs: list[Run], workdir: Path) -> None:
     """Tables and figures of the runs that have ended, on the terminal, in the workdir and in TensorBoard."""
-    done = [run for run in runs if (workdir / run.name / "run.json").exists()]
-    if done:
-        table, figures = report.write(workdir, [run.name for run in done])
+    if any((workdir / run.name / "run.json").exists() for run in runs):
+        table, figures = report.write(workdir)
         axes = {name: list(dict.fromkeys(run.axes[name] for run in runs)) for name in runs[0].axes}
         axes["seed"] = list(range(config.seeds))
-        write_study_log(workdir, as_json(config), axes, list(measures(np.array([]))), table, figures)
+        write_study_log(workdir, as_json(config), axes, [*measures(np.array([])), "held_out_loss"], table, figures)
         say(table)

@@ -22,7 +22,7 @@ from rnn_compare.model import Model, losses, make_model
 from rnn_compare.optimizers import Hyper, Recipe
 
 # A run's random numbers come from one root key; each purpose folds in its own constant.
-DATA, WEIGHTS = 0, 1
+DATA, WEIGHTS, HELD_OUT = 0, 1, 2
 
 METRICS = ("loss", "loss/flat", "loss/short", "loss/long", "grad_norm")
 
@@ -60,10 +60,10 @@ class Chunk(NamedTuple):
     params: Any
 
 
-def init_batch(config: ConfigDict, seed: int) -> Batch:
-    """The data of one run."""
+def init_batch(config: ConfigDict, seed: int, purpose: int = DATA) -> Batch:
+    """The data of one run: those it trains on, or as many for another purpose."""
     make = jax.jit(make_batch, static_argnames="config")
-    return make(jax.random.fold_in(jax.random.key(seed), DATA), config=FrozenConfigDict(config.data))
+    return make(jax.random.fold_in(jax.random.key(seed), purpose), config=FrozenConfigDict(config.data))
 
 
 def init_state(config: ConfigDict, seed: int) -> TrainState:

@@ -1,0 +1,99 @@
+"""What the runs of a workdir say: `report.html`, `report.md`, `summary.md` and their figures.
+
+`python -m rnn_compare.report --workdir=DIR` writes them at any time, also while the study runs.
+"""
+
+from pathlib import Path
+
+from matplotlib.figure import Figure
+
+from rnn_compare.report import claims, contents, document, figures
+from rnn_compare.report.document import Picture
+from rnn_compare.report.results import Result, Results, load
+from rnn_compare.runs import write_atomically
+
+
+def write(workdir: Path) -> tuple[str, list[Path]]:
+    """Writes the report on the runs that have ended.
+
+    Returns:
+        The summary as Markdown, and the figures' paths.
+
+    Raises:
+        UserError: it is no workdir, or a file in it cannot be read.
+        OSError: the report cannot be written.
+    """
+    results = load(workdir)
+    judged = {setting: verdicts for setting, runs in results.by_setting().items()
+              if (verdicts := claims.judge(results, runs))}  # fmt: skip
+    pictures = {}
+    for name, (figure, caption) in draw(results, judged).items():
+        write_atomically(workdir / f"{name}.png", figures.save(figure, "png"))
+        pictures[name] = Picture(figures.save(figure, "svg"), f"{name}.png", caption)
+    title = f"LSTM and GRU compared: {workdir.absolute().name}"
+    blocks = contents.blocks(title, results, judged, pictures)
+    write_atomically(workdir / "report.html", document.html(title, blocks))
+    write_atomically(workdir / "report.md", document.markdown(blocks))
+    summary = contents.summary(results, judged)
+    write_atomically(workdir / "summary.md", summary)
+    return summary, [workdir / f"{name}.png" for name in pictures]
+
+
+def draw(results: Results, judged: contents.Judged) -> dict[str, tuple[Figure, str]]:
+    """The figures that the runs are enough for: name -> figure, caption."""
+    runs = [run for run in results.runs if len(run.curves["loss"])]
+    if not runs:
+        return {}
+    style = figures.Style(runs)
+    labels = results.labels()
+    groups = {labels[setting]: [run for run in group if len(run.curves["loss"])]
+              for setting, group in results.by_setting().items()}  # fmt: skip
+    groups = {name: group for name, group in groups.items() if group}
+    more = f" The first {figures.PANELS} of {len(groups)} settings." if len(groups) > figures.PANELS else ""
+    drawn: dict[str, tuple[Figure | None, str]] = {
+        "loss": (
+            figures.loss(groups, style),
+            "Loss over the epochs. Thick: the median over seeds; band: the middle half of the seeds; thin: every seed; "
+            f"pale and wide: the two runs of the post's figure 3.{more}",
+        ),
+        "distributions": (
+            figures.distributions(groups, style),
+            "Final loss (the median of the last 10 epochs) and volatility (mean |Δ log loss| per epoch over the second "
+            "half) of every run that finished, in the order of the seeds; bars: medians. Lower is better in both. A "
+            "setting's number is that of the table below.",
+        ),
+        "differences": (
+            figures.differences({labels[setting]: row for setting, row in judged.items()}) if judged else None,
+            "Two cells on the same seed: each dot is a pair's ratio, the diamond their geometric mean, the bar its 95% "
+            "interval. The claim is true where it is shaded; dotted: no difference.",
+        ),
+        "held_out": (
+            figures.held_out(runs, style),
+            "Loss on as many sequences drawn anew, against the training loss, for every run that finished. Above the "
+            "dotted line a network does worse on what it has never seen.",
+        ),
+        "predictions": predictions(runs, style),
+    }
+    axes = [key for key, _ in runs[0].setting]
+    if len(axes) == 2:
+        for measure in ("last_loss", "volatility"):
+            caption = f"{measure.replace('_', ' ').capitalize()} against both axes, the median over seeds."
+            drawn[measure] = figures.heat_map(runs, measure, axes[0], axes[1], style), caption
+    return {name: (figure, caption) for name, (figure, caption) in drawn.items() if figure is not None}
+
+
+def predictions(runs: list[Result], style: figures.Style) -> tuple[Figure | None, str]:
+    """What the runs of the lowest seed learned, those of the first setting: a choice that has seen no result."""
+    finished = [run for run in runs if run.finished]
+    if not finished:
+        return None, ""
+    first = min(finished, key=lambda run: run.seed)
+    alike = {run.cell: run for run in finished if (run.seed, run.setting) == (first.seed, first.setting)}
+    stretches = {cell: found for cell in style.cells if cell in alike and (found := alike[cell].predictions())}
+    if not stretches:
+        return None, ""
+    names = ", ".join(alike[cell].name for cell in stretches)
+    return figures.predictions(stretches, style), (
+        f"The action values that networks predict on a sequence that none was trained on, and their targets: {names}, "
+        "chosen for the lowest seed and not for the result."
+    )
