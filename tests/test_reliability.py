@@ -191,8 +191,7 @@ def test_a_full_file_system(start, undisturbed, tmp_path, size):
     try:
         _, problems, code = end(start(tmp_path))
         assert code == 2, problems
-        assert problems.startswith("error: ")
-        assert problems.count("\n") == 1
+        assert problems.splitlines()[-1].startswith("error: ")  # tensorstore may print an exception of its own before
         print(size, problems)
         subprocess.run(["mount", "-o", "remount,size=64m", tmp_path], check=True)
         _, problems, code = end(start(tmp_path))
