@@ -238,10 +238,10 @@ def test_every_run_finishes_once_though_a_node_dies(cluster, tiny, tmp_path, cap
     for name in names:
         here, there = tmp_path / "ray" / name, tmp_path / "local" / name
         assert (here / "run.json").read_text() == (there / "run.json").read_text()
-        assert len(list(here.iterdir())) == len(list(there.iterdir())) == 4
+        assert len(list(here.iterdir())) == len(list(there.iterdir())) == 5
         events = EventAccumulator(str(here), size_guidance={"scalars": 0}).Reload()
         assert [scalar.step for scalar in events.Scalars("loss")] == list(range(7))
-        for file in ("curves.npz", "params.npz"):
+        for file in ("curves.npz", "params.npz", "predictions.npz"):
             a, b = np.load(here / file), np.load(there / file)
             assert set(a.files) == set(b.files)
             for key in set(a.files) - {"seconds_per_epoch"}:

@@ -1,6 +1,7 @@
 import json
 from pathlib import Path
 
+import jax
 import numpy as np
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
@@ -14,6 +15,7 @@ from rnn_compare.train import memory_needed
 
 FINAL = [
     "final_loss", "last_loss", "best_loss", "area", "epochs_to_level", "volatility", "spikes", "spike_size",
+    "held_out_loss",
 ]  # fmt: skip
 
 
@@ -73,7 +75,8 @@ def test_cohorts_share_what_a_program_depends_on(tiny):
 def test_a_study_leaves_everything_it_promises(pair, tmp_path):
     assert execute(validate(pair), tmp_path, dry_run=False)
     assert {p.name for p in tmp_path.iterdir()} == {
-        ".lock", "config.json", "loss.png", "summary.md", "study", "lstm-s0", "gru-s0",
+        ".lock", "config.json", "environment.json", "report.html", "report.md", "summary.md", "study",
+        "lstm-s0", "gru-s0", "loss.png", "distributions.png", "differences.png", "held_out.png", "predictions.png",
     }  # fmt: skip
     assert json.loads((tmp_path / "config.json").read_text())["model.units"] == 4
     for name in ("lstm-s0", "gru-s0"):
@@ -90,11 +93,22 @@ def test_a_study_leaves_everything_it_promises(pair, tmp_path):
             np.testing.assert_array_equal(np.float32([s.value for s in scalars]), curves[tag])
         assert [h.step for h in events.Histograms("params/recurrent/kernel")] == [5, 7]
         assert "config/text_summary" in events.Tags()["tensors"]
+        predictions = np.load(tmp_path / name / "predictions.npz")
+        assert {key: predictions[key].shape for key in predictions.files} == {
+            "predictions": (20, 7), "targets": (20, 7), "change": (20,),
+        }  # fmt: skip
+        held_out = json.loads((tmp_path / name / "run.json").read_text())["held_out"]
+        assert events.Scalars("final/held_out_loss")[0].value == pytest.approx(held_out["loss"])
         params = np.load(tmp_path / name / "params.npz")
         assert params["recurrent/recurrent_kernel"].shape[0] == 4
         assert params["flat/kernel"].shape == (4, 3)
     events = EventAccumulator(str(tmp_path / "study")).Reload()
-    assert events.Tags()["images"] == ["figure/loss"]
+    assert set(events.Tags()["images"]) == {
+        f"figure/{name}" for name in ("loss", "distributions", "differences", "held_out", "predictions")
+    }
+    machine = json.loads((tmp_path / "environment.json").read_text())
+    assert {"command", "cpu", "cores", "devices"} <= machine.keys()
+    assert machine["packages"]["jax"] == jax.__version__
     assert "lstm-s0" in (tmp_path / "summary.md").read_text()
 
 
@@ -102,7 +116,7 @@ def test_the_same_study_twice_gives_the_same_bits(pair, tmp_path):
     for name in ("a", "b"):
         execute(validate(pair), tmp_path / name, dry_run=False)
     for run in ("lstm-s0", "gru-s0"):
-        for file in ("curves.npz", "params.npz"):
+        for file in ("curves.npz", "params.npz", "predictions.npz"):
             a, b = (np.load(tmp_path / name / run / file) for name in ("a", "b"))
             for key in a.files:
                 if key != "seconds_per_epoch":

@@ -103,9 +103,12 @@ def loss(groups: dict[str, list[Result]], style: Style) -> Figure:
             if curves:
                 _curves(axes, curves, cell, style)
         axes.set_yscale("log")
-        _log_ticks(axes.yaxis, *axes.get_ylim())
-        if len(shown) > 1:
+        if len(shown) > 1:  # the post's curves are of one setting, and may lie far from those of another
+            seen = np.concatenate([run.curves["loss"][np.isfinite(run.curves["loss"])] for run in runs])
+            if len(seen):
+                axes.set_ylim(seen.min() / 1.1, seen.max() * 1.1)
             axes.set_title(textwrap.fill(name, 30), fontsize=9)
+        _log_ticks(axes.yaxis, *axes.get_ylim())
         axes.grid(which="both", alpha=0.2)
     for axes in panels.flat[len(shown) :]:
         axes.set_axis_off()
@@ -200,7 +203,7 @@ def _log_x(axes: Axes, include: float | None = None) -> None:
 def _log_ticks(axis: Axis, low: float, high: float) -> None:
     """A few plain numbers on a logarithmic axis from low to high, however little or much that is."""
     if high / low > 6:
-        axis.set_major_locator(matplotlib.ticker.LogLocator(subs=(1, 2, 5) if high / low < 50 else (1,)))
+        axis.set_major_locator(matplotlib.ticker.LogLocator(subs=(1, 3) if high / low < 50 else (1,)))
         axis.set_minor_formatter(matplotlib.ticker.NullFormatter())
     else:
         axis.set_major_locator(matplotlib.ticker.MaxNLocator(4, steps=[1, 2, 5, 10]))
