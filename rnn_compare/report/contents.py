@@ -72,7 +72,8 @@ def verdicts(results: Results, judged: Judged) -> Sequence[Block]:
     if len(judged) == 1:
         return [Row([card(verdict, results) for verdict in first]), rule]
     head = ["setting", *(f"{claim.title}{'' if claim.measure else ' *'}" for claim in claims(results))]
-    rows: list[list[str]] = [[results.labels()[setting], *map(in_short, row)] for setting, row in judged.items()]
+    labels = results.labels()
+    rows: list[list[str]] = [[labels[setting], *map(in_short, row)] for setting, row in judged.items()]
     counts = [[row[i].word for row in judged.values()] for i in range(len(first))]
     totals = (
         f"“{verdict.claim.title}” {', '.join(f'{word} in {found.count(word)}' for word in MARKS)}."
@@ -82,8 +83,8 @@ def verdicts(results: Results, judged: Judged) -> Sequence[Block]:
     return [
         Text(f"Of {len(judged)} settings: {' '.join(totals)} There is no verdict over all settings."),
         Table(head, rows),
-        Text("In brackets: the effect, its 95% interval and the number of pairs. * Measured once for the study, not in "
-             "each setting."),
+        Text("In brackets: the effect, its 95% interval and the number of pairs. * Measured once, at the study's first "
+             "setting, not in each."),
         Row([card(verdict, results) for verdict in first if verdict.claim.measure is None]),
         rule,
     ]  # fmt: skip
