@@ -225,7 +225,7 @@ def test_a_study_that_is_still_running(study):
     (study.folder / "checkpoints").mkdir()
     html, markdown = study.write()
     for text in (html, markdown):
-        assert "19 of 20 runs have ended. 1 are not finished: all that follows is provisional" in text
+        assert "19 of 20 runs have ended. Not finished: 1; all that follows is provisional" in text
     assert "too few seeds (9)" in html
 
 

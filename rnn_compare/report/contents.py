@@ -50,7 +50,7 @@ def state(results: Results) -> str:
     lost = [run for run in results.runs if not run.finished]
     sentences = [f"{len(results.runs)} of {results.total} runs have ended."]
     if left:
-        sentences.append(f"{left} are not finished: all that follows is provisional, verdicts too.")
+        sentences.append(f"Not finished: {left}; all that follows is provisional, verdicts too.")
     if lost:
         diverged = sum(run.status.startswith("diverged") for run in lost)
         sentences.append(f"{diverged} of them diverged and {len(lost) - diverged} failed.")
@@ -98,7 +98,8 @@ def in_short(verdict: Verdict) -> str:
 
 def effect(result: Paired) -> str:
     """An effect and its interval."""
-    return f"{number(result.effect)}, {number(result.low)} to {number(result.high)}"
+    interval = "no interval" if math.isnan(result.low) else f"{number(result.low)} to {number(result.high)}"
+    return f"{number(result.effect)}, {interval}"
 
 
 def card(verdict: Verdict, results: Results) -> Card:
