@@ -148,7 +148,7 @@ FILES = {
     "del config.train.epochs": "config.train.epochs is missing",
     "return 5": r"get_config\(\) must return the ConfigDict",
     "config.data = 5": "config.data is not a key",
-    "config.data = config": "config.data.data is not a key",
+    "config.data = config": r"config.data.\w+ is not a key",
     "config.train.epochs = config": "config.train.epochs is .*: it must be a whole number",
     "config.none = base.ConfigDict()": "config.none is not a key",
     "config[3] = 3": r"config.\* cannot be read: TypeError",

@@ -225,7 +225,7 @@ def test_a_study_that_is_still_running(study):
     (study.folder / "checkpoints").mkdir()
     html, markdown = study.write()
     for text in (html, markdown):
-        assert "19 of 20 runs have ended. 1 are not finished: all that follows is provisional" in text
+        assert "19 of 20 runs have ended. Not finished: 1; all that follows is provisional" in text
     assert "too few seeds (9)" in html
 
 
@@ -333,3 +333,14 @@ def test_from_the_command_line(study, tmp_path):
         assert result.returncode == 2
         assert complaint in result.stderr
         assert len(result.stderr.splitlines()) == 1
+
+
+def test_a_sweep_of_very_many_settings_is_cut_where_it_is_drawn(tmp_path):
+    discounts = tuple(round(0.9 + i / 10_000, 4) for i in range(130))
+    study = Study(tmp_path, 1, {"model.cell": ("lstm", "gru"), "data.discount": discounts})
+    for i, discount in enumerate(discounts):
+        for cell in ("lstm", "gru"):
+            study.add(cell, 0, curve(1, 0.1), f"{cell}-{i}", {"model.cell": cell, "data.discount": discount})
+    html, _ = study.write()
+    assert "The first 60 of 130 settings" in html
+    assert html.count("undecided (") == 2 * 130

@@ -50,6 +50,7 @@ def draw(results: Results, judged: contents.Judged) -> dict[str, tuple[Figure, s
               for setting, group in results.by_setting().items()}  # fmt: skip
     groups = {name: group for name, group in groups.items() if group}
     more = f" The first {figures.PANELS} of {len(groups)} settings." if len(groups) > figures.PANELS else ""
+    rows = f" The first {figures.ROWS} of {len(groups)} settings." if len(groups) > figures.ROWS else ""
     drawn: dict[str, tuple[Figure | None, str]] = {
         "loss": (
             figures.loss(groups, style),
@@ -60,12 +61,12 @@ def draw(results: Results, judged: contents.Judged) -> dict[str, tuple[Figure, s
             figures.distributions(groups, style),
             "Final loss (the median of the last 10 epochs) and volatility (mean |Δ log loss| per epoch over the second "
             "half) of every run that finished, in the order of the seeds; bars: medians. Lower is better in both. A "
-            "setting's number is that of the table below.",
+            f"setting's number is that of the table below.{rows}",
         ),
         "differences": (
             figures.differences({labels[setting]: row for setting, row in judged.items()}) if judged else None,
-            "Two cells on the same seed: each dot is a pair's ratio, the diamond their geometric mean, the bar its 95% "
-            "interval. The claim is true where it is shaded; dotted: no difference.",
+            "Two cells on the same seed: each dot is a pair's ratio, the diamond the effect, the bar its 95% interval. "
+            f"The claim is true where it is shaded; dotted: no difference.{rows}",
         ),
         "held_out": (
             figures.held_out(runs, style),
@@ -75,7 +76,7 @@ def draw(results: Results, judged: contents.Judged) -> dict[str, tuple[Figure, s
         "predictions": predictions(runs, style),
     }
     axes = [key for key, _ in runs[0].setting]
-    if len(axes) == 2:
+    if len(axes) == 2 and all(len({dict(run.setting)[key] for run in runs}) <= figures.ROWS for key in axes):
         for measure in ("last_loss", "volatility"):
             caption = f"{measure.replace('_', ' ').capitalize()} against both axes, the median over seeds."
             drawn[measure] = figures.heat_map(runs, measure, axes[0], axes[1], style), caption

@@ -50,7 +50,7 @@ def state(results: Results) -> str:
     lost = [run for run in results.runs if not run.finished]
     sentences = [f"{len(results.runs)} of {results.total} runs have ended."]
     if left:
-        sentences.append(f"{left} are not finished: all that follows is provisional, verdicts too.")
+        sentences.append(f"Not finished: {left}; all that follows is provisional, verdicts too.")
     if lost:
         diverged = sum(run.status.startswith("diverged") for run in lost)
         sentences.append(f"{diverged} of them diverged and {len(lost) - diverged} failed.")
@@ -72,7 +72,8 @@ def verdicts(results: Results, judged: Judged) -> Sequence[Block]:
     if len(judged) == 1:
         return [Row([card(verdict, results) for verdict in first]), rule]
     head = ["setting", *(f"{claim.title}{'' if claim.measure else ' *'}" for claim in claims(results))]
-    rows: list[list[str]] = [[results.labels()[setting], *map(in_short, row)] for setting, row in judged.items()]
+    labels = results.labels()
+    rows: list[list[str]] = [[labels[setting], *map(in_short, row)] for setting, row in judged.items()]
     counts = [[row[i].word for row in judged.values()] for i in range(len(first))]
     totals = (
         f"“{verdict.claim.title}” {', '.join(f'{word} in {found.count(word)}' for word in MARKS)}."
@@ -82,8 +83,8 @@ def verdicts(results: Results, judged: Judged) -> Sequence[Block]:
     return [
         Text(f"Of {len(judged)} settings: {' '.join(totals)} There is no verdict over all settings."),
         Table(head, rows),
-        Text("In brackets: the effect, its 95% interval and the number of pairs. * Measured once for the study, not in "
-             "each setting."),
+        Text("In brackets: the effect, its 95% interval and the number of pairs. * Measured once, at the study's first "
+             "setting, not in each."),
         Row([card(verdict, results) for verdict in first if verdict.claim.measure is None]),
         rule,
     ]  # fmt: skip
@@ -97,7 +98,8 @@ def in_short(verdict: Verdict) -> str:
 
 def effect(result: Paired) -> str:
     """An effect and its interval."""
-    return f"{number(result.effect)}, {number(result.low)} to {number(result.high)}"
+    interval = "no interval" if math.isnan(result.low) else f"{number(result.low)} to {number(result.high)}"
+    return f"{number(result.effect)}, {interval}"
 
 
 def card(verdict: Verdict, results: Results) -> Card:

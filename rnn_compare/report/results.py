@@ -121,8 +121,10 @@ class Results(NamedTuple):
 
     def by_setting(self) -> dict[Setting, list[Result]]:
         """The runs of each setting."""
-        return {setting: [run for run in self.runs if run.setting == setting] for setting in
-                dict.fromkeys(run.setting for run in self.runs)}  # fmt: skip
+        groups: dict[Setting, list[Result]] = {}
+        for run in self.runs:
+            groups.setdefault(run.setting, []).append(run)
+        return groups
 
     def labels(self) -> dict[Setting, str]:
         """Each setting in a few words behind its number; "all" where there is one without axes."""
@@ -141,11 +143,11 @@ def load(workdir: Path) -> Results:
     if not path.exists():
         raise UserError(f"--workdir={workdir} holds no study: it has no config.json")
     config = {key: KEYS[key].default for key in KEYS} | read(path, lambda: dict(json.loads(path.read_text())))
-    order = read(path, lambda: [as_json(setting) for setting in settings(config["sweep"])])
+    order = read(path, lambda: {place(setting): i for i, setting in enumerate(settings(config["sweep"]))})
     found = (read_run(path.parent) for path in sorted(workdir.glob("*/run.json")))
     # A run of a value that the sweep no longer has, or of a seed beyond the last, belongs to an earlier study.
-    runs = [run for run in found if run.about["axes"] in order and run.seed < config["seeds"]]
-    runs.sort(key=lambda run: (order.index(run.about["axes"]), run.seed))
+    runs = [run for run in found if place(run.about["axes"]) in order and run.seed < config["seeds"]]
+    runs.sort(key=lambda run: (order[place(run.about["axes"])], run.seed))
     environment, speed = workdir / "environment.json", workdir / "speed.json"
     return Results(
         config=config,
@@ -198,9 +200,9 @@ def read(path: Path, reader: Callable[[], T]) -> T:
         raise UserError(f"{path} cannot be read ({error})") from None
 
 
-def as_json(setting: dict[str, Any]) -> dict[str, Any]:
-    """A setting as `run.json` has it."""
-    return json.loads(json.dumps(setting))
+def place(axes: dict[str, Any]) -> str:
+    """A setting's name, the same for that of the config and that of a `run.json`."""
+    return json.dumps(axes, sort_keys=True)
 
 
 def words(value: Any) -> str:
