@@ -1,8 +1,7 @@
 """post8_seeds: post8 ten times over, the data and the initial weights both drawn from the seed.
 
 Command:  python -m rnn_compare.main --config=configs/post8_seeds.py
-Hardware: 2 CPU cores, 2 GB of memory.  Time: 23 minutes, estimated: post8's time ten times, and up to 2 for the
-          cells' speed (--dry_run said 35 while two others ran).
+Hardware: 2 CPU cores, 2 GB of memory.  Time: 25 minutes.
 Result:   experiments/post8_seeds/README.md
 """
 
