@@ -1,5 +1,6 @@
 """One cohort, from its first epoch or from where it was stopped to complete run folders."""
 
+import contextlib
 import io
 import time
 import traceback
@@ -89,17 +90,24 @@ def train(cohort: list[Run], workdir: Path, show: launch.Show) -> None:
     stacked.compile()
     say(f"prepared in {time.perf_counter() - start:.1f} s; {stacked.parameters} parameters each")
     checkpoints, history = go_on(stacked, cohort, workdir)
-    with checkpoints:
-        follow(stacked, cohort, workdir, show, checkpoints, history)
+    with checkpoints, contextlib.ExitStack() as opened:
+        configs = [{"seed": run.seed, **as_json(run.config)} for run in cohort]
+        logs = [opened.enter_context(RunLog(workdir / run.name, c)) for run, c in zip(cohort, configs, strict=True)]
+        follow(stacked, cohort, workdir, show, checkpoints, history, logs)
 
 
 def follow(
-    stacked: Cohort, cohort: list[Run], workdir: Path, show: launch.Show, checkpoints: Checkpoints, history: History
+    stacked: Cohort,
+    cohort: list[Run],
+    workdir: Path,
+    show: launch.Show,
+    checkpoints: Checkpoints,
+    history: History,
+    logs: list[RunLog],
 ) -> None:
     """Trains to the end, or until a signal asks to stop, and logs and saves on the way."""
     config = cohort[0].config
     epochs, histogram_every = config.train.epochs, config.log.histogram_every
-    logs = [RunLog(workdir / run.name, {"seed": run.seed, **as_json(run.config)}) for run in cohort]
     if stacked.epoch:
         write_logs(logs, 0, history)
     diverged, saved = history.diverged(), stacked.epoch

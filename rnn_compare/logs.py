@@ -1,5 +1,6 @@
 """What a person sees while a study runs: lines on the terminal, a table of the cohorts, TensorBoard."""
 
+import contextlib
 import json
 import math
 import time
@@ -157,7 +158,7 @@ class Events:
 
 
 class RunLog:
-    """One run's TensorBoard events. Every epoch is a step."""
+    """One run's TensorBoard events. Every epoch is a step. A context, which closes the file."""
 
     def __init__(self, folder: Path, config: dict[str, Any]):
         """Starts the events anew."""
@@ -191,7 +192,14 @@ class RunLog:
         self._events.add(summary.text("status", status), epoch, wall_time)
         for content in hparams.session(axes, diverged_at is None):
             self._events.add(content)
-        self._events.close()
+        self._events.flush()
+
+    def __enter__(self) -> "RunLog":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        with contextlib.suppress(OSError):  # of a full disk, which was told before
+            self._events.close()
 
 
 def write_study_log(

@@ -1,4 +1,5 @@
 import json
+import time
 from pathlib import Path
 
 import jax
@@ -8,7 +9,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from tensorboardX.proto.api_pb2 import DataType, Status
 from tensorboardX.proto.plugin_hparams_pb2 import HParamsPluginData
 
-from rnn_compare import fit
+from rnn_compare import fit, interrupt, logs
 from rnn_compare.config import KEYS, UserError, validate
 from rnn_compare.study import check_workdir, cohorts, execute, expand, split
 from rnn_compare.train import memory_needed
@@ -262,3 +263,96 @@ def test_heat_maps_of_a_study_with_two_axes_besides_the_cell(tiny, tmp_path):
     execute(validate(tiny), tmp_path, dry_run=False)
     assert (tmp_path / "last_loss.png").exists()
     assert (tmp_path / "volatility.png").exists()
+
+
+def test_a_workdir_of_another_format_is_refused(pair, tmp_path):
+    (tmp_path / "config.json").write_text('{"format": 2}')
+    with pytest.raises(UserError, match="is of format 2 and this version works with format 1"):
+        check_workdir(tmp_path, validate(pair))
+
+
+def test_what_changes_no_result_may_change_in_a_workdir(pair, tmp_path):
+    execute(validate(pair), tmp_path, dry_run=False)
+    before = (tmp_path / "gru-s0" / "run.json").stat().st_mtime_ns
+    pair.checkpoint.seconds, pair.train.memory = 5.0, 1.0
+    assert execute(validate(pair), tmp_path, dry_run=False)
+    assert (tmp_path / "gru-s0" / "run.json").stat().st_mtime_ns == before
+
+
+def interrupted(config, workdir, monkeypatch, at):
+    """The study, stopped as by a signal once the first cohort has done so many epochs."""
+    monkeypatch.setattr(interrupt, "asked", lambda: asked[0])
+    asked, show = [False], logs.Board.train
+
+    def watch(board, i, done, loss=None):
+        asked[0] = asked[0] or done >= at
+        show(board, i, done, loss)
+
+    def check():
+        if asked[0]:
+            raise interrupt.Interrupted(2)
+
+    monkeypatch.setattr(logs.Board, "train", watch)
+    monkeypatch.setattr(interrupt, "check", check)
+    with pytest.raises(interrupt.Interrupted):
+        execute(config, workdir, dry_run=False)
+    monkeypatch.undo()
+
+
+def assert_same_results(a, b, names):
+    for name in names:
+        assert (a / name / "run.json").read_text() == (b / name / "run.json").read_text()
+        for file in ("curves.npz", "params.npz"):
+            left, right = np.load(a / name / file), np.load(b / name / file)
+            for key in set(left.files) - {"seconds_per_epoch"}:
+                np.testing.assert_array_equal(left[key], right[key])
+
+
+def test_more_seeds_join_and_what_was_begun_goes_on(tiny, tmp_path, monkeypatch, capsys):
+    """A study stopped half-way, gone on with at more seeds: those that were begun go on, the others start."""
+    tiny.seeds = 2
+    interrupted(validate(tiny), tmp_path / "a", monkeypatch, at=5)
+    tiny.seeds = 3
+    capsys.readouterr()
+    assert execute(validate(tiny), tmp_path / "a", dry_run=False)
+    assert "lstm-s0 … lstm-s1 goes on from epoch 5" in capsys.readouterr().out
+    assert execute(validate(tiny), tmp_path / "b", dry_run=False)
+    assert_same_results(tmp_path / "a", tmp_path / "b", ("lstm-s0", "lstm-s1", "lstm-s2"))
+    assert not (tmp_path / "a" / "checkpoints").exists()
+
+
+def test_a_clock_that_jumps_back_changes_nothing(tiny, tmp_path, monkeypatch):
+    tiny.log.histogram_every = 2
+    now = [2e9]
+
+    def backwards():
+        now[0] -= 1000
+        return now[0]
+
+    interrupted(validate(tiny), tmp_path / "a", monkeypatch, at=4)
+    monkeypatch.setattr(time, "time", backwards)
+    assert execute(validate(tiny), tmp_path / "a", dry_run=False)
+    monkeypatch.undo()
+    assert execute(validate(tiny), tmp_path / "b", dry_run=False)
+    assert_same_results(tmp_path / "a", tmp_path / "b", ("lstm-s0",))
+    events = EventAccumulator(str(tmp_path / "a" / "lstm-s0"), size_guidance={"scalars": 0, "histograms": 0}).Reload()
+    assert [scalar.step for scalar in events.Scalars("loss")] == list(range(7))
+    assert [histogram.step for histogram in events.Histograms("params/flat/bias")] == [2, 4, 6, 7]
+
+
+class Door:
+    """What unpickling it would run."""
+
+    def __reduce__(self):
+        return (Path.touch, (Path("opened"),))
+
+
+def test_nothing_in_a_workdir_is_unpickled(pair, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    execute(validate(pair), tmp_path / "w", dry_run=False)
+    np.savez(tmp_path / "w" / "lstm-s0" / "curves.npz", loss=np.array([Door()], dtype=object))
+    with pytest.raises(UserError, match=r"curves\.npz"):
+        execute(validate(pair), tmp_path / "w", dry_run=False)
+    assert not (tmp_path / "opened").exists()
+    sources = Path(fit.__file__).parent.rglob("*.py")
+    assert not [path for path in sources if "pickle" in path.read_text().replace("allow_pickle=False", "")]

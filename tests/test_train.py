@@ -13,7 +13,7 @@ from rnn_compare import optimizers
 from rnn_compare.config import validate
 from rnn_compare.model import losses, make_model
 from rnn_compare.optimizers import Hyper
-from rnn_compare.train import METRICS, Cohort, init_batch, init_state, recipe
+from rnn_compare.train import METRICS, Cohort, gradients, init_batch, init_state, recipe
 
 
 def fit(runs, stop_every=1000):
@@ -124,6 +124,22 @@ def test_a_diverged_run_stands_still_and_the_others_do_not_notice(tiny):
     for r in (0, 2):
         assert_same_bits(*(jax.tree.map(lambda leaf, r=r: leaf[r], tree) for tree in (params, calm_params)))
         assert_same_bits(*({k: v[:, r] for k, v in tree.items()} for tree in (curves, calm_curves)))
+
+
+def test_a_diverged_run_keeps_the_last_parameters_that_gave_a_finite_loss(tiny):
+    tiny.optimizer.learning_rate = 1e30
+    config = validate(tiny)
+    curves, params = fit([(config, 0)])
+    errors, grads = gradients(jax.tree.map(lambda leaf: leaf[0], params), init_batch(config, 0), make_model(config))
+    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves((errors, grads)))
+    last = np.flatnonzero(np.isfinite(curves["loss"][:, 0]))[-1]
+    assert losses(errors)["loss"] == pytest.approx(curves["loss"][last, 0], rel=1e-6)
+
+
+def test_a_snapshot_of_other_runs_is_refused(tiny):
+    two, three = (Cohort([(validate(tiny), seed) for seed in range(n)]) for n in (2, 3))
+    with pytest.raises(ValueError, match="of other runs"):
+        three.restore(1, two.snapshot())
 
 
 def test_post8_starts_where_the_post_does():
