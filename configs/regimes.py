@@ -1,7 +1,7 @@
 """regimes: periods × discount × cost × window, at a size that fits, asking where each claim holds.
 
 Command:  python -m rnn_compare.main --config=configs/regimes.py
-Hardware: 2 CPU cores, 2 GB of memory.  Time: 10 minutes.
+Hardware: 2 CPU cores, 2 GB of memory.  Time: 12 minutes.
 Result:   experiments/regimes/README.md
 """
 
