@@ -3,7 +3,6 @@
 import json
 import os
 import random
-import resource
 import signal
 import subprocess
 import sys
@@ -28,18 +27,27 @@ def get_config():
     return config
 """
 
+# Puts a limit on the size of files and becomes the command. (A fork of a process that has JAX in it may deadlock.)
+LIMITED = """
+import os, resource, sys
+limit = int(sys.argv[1])
+resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
+os.execv(sys.executable, [sys.executable, *sys.argv[2:]])
+"""
+
 
 @pytest.fixture(scope="module")
 def start(tmp_path_factory):
-    """Starts the command on a workdir."""
+    """Starts the command on a workdir; `before` stands in front of the interpreter's arguments."""
     config = tmp_path_factory.mktemp("config") / "study.py"
     config.write_text(CONFIG)
 
     started = []
 
-    def start(workdir, *arguments, **options):
-        command = [sys.executable, "-m", "rnn_compare.main", f"--config={config}", f"--workdir={workdir}", *arguments]
-        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **options)
+    def start(workdir, *arguments, before=()):
+        main = ["-m", "rnn_compare.main", f"--config={config}", f"--workdir={workdir}", *arguments]
+        command = [sys.executable, *before, *main]
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
         started.append(process)
         return process
 
@@ -181,7 +189,7 @@ def test_the_second_signal_ends_at_once(start, tmp_path):
     "limit", [60_000, pytest.param(500, marks=pytest.mark.slow), pytest.param(120_000, marks=pytest.mark.slow)]
 )
 def test_a_full_disk_is_one_sentence_and_nothing_is_lost(start, undisturbed, tmp_path, limit):
-    process = start(tmp_path, preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit)))
+    process = start(tmp_path, before=("-c", LIMITED, str(limit)))
     _, problems, code = end(process)
     assert code == 2, problems
     assert problems.startswith("error: ")

@@ -93,7 +93,7 @@ def test_verdicts_have_the_numbers_that_one_gets_by_hand(study):
     for text in (html, markdown):
         assert "The GRU ends at the lower loss" in text
         assert f"{effect:.4g}" in text
-        assert "it is decided, by 10 seeds" in text
+        assert "it is decided, by 10 pairs of runs" in text
         assert "0.001953 (Wilcoxon)" in text
         assert "in 100% of the pairs" in text
     assert "✓</span> holds" in html
@@ -107,7 +107,7 @@ def test_a_claim_that_does_not_hold_and_one_that_is_undecided(tmp_path):
         study.add("gru", seed, curve(1.3 * 1.05 ** (-1) ** seed, 0.1 * 1.1))
     lower, volatile, _ = study.judge()
     assert (lower.word, volatile.word) == ("does not hold", "undecided")
-    assert re.fullmatch(r"about \d+ seeds, if the effect stays where it is|no number .*", volatile.decide)
+    assert re.fullmatch(r"about \d+ pairs of runs, if the effect stays where it is|no number .*", volatile.decide)
     html, markdown = study.write()
     assert "✗</span> does not hold" in html
     assert "✗ does not hold" in markdown
@@ -121,7 +121,7 @@ def test_with_too_few_seeds_nothing_is_judged(tmp_path):
         study.add("gru", seed, curve(0.5 + 0.01 * seed, 0.1))
     lower, _, _ = study.judge()
     assert lower.result.high < 1
-    assert (lower.word, lower.decide) == ("undecided", "too few seeds (3): at least 10 seeds")
+    assert (lower.word, lower.decide) == ("undecided", "too few pairs of runs (3): at least 10 pairs of runs")
 
 
 @pytest.mark.parametrize(
@@ -226,7 +226,7 @@ def test_a_study_that_is_still_running(study):
     html, markdown = study.write()
     for text in (html, markdown):
         assert "19 of 20 runs have ended. Not finished: 1; all that follows is provisional" in text
-    assert "too few seeds (9)" in html
+    assert "too few pairs of runs (9)" in html
 
 
 def test_a_study_of_which_no_run_has_ended_yet(tmp_path):
@@ -299,6 +299,18 @@ def test_a_run_that_diverged_at_once_is_drawn_as_nothing(tmp_path):
     study.add("gru", 0, curve(1, 0.1))
     html, _ = study.write()
     assert "diverged at epoch 0" in html
+
+
+def test_a_heat_map_shows_the_median_over_the_runs_that_finished(tmp_path):
+    study = Study(tmp_path, 4, {"model.cell": ("lstm",), "model.units": (8,), "data.window": (1, 2)})
+    axes = {"model.cell": "lstm", "model.units": 8, "data.window": 1}
+    for seed, end in enumerate((1.0, 2.0, 4.0)):
+        study.add("lstm", seed, curve(end, 0), axes=axes)
+    study.add("lstm", 3, [*curve(0.1, 0)[:-1], math.nan], axes=axes, status="diverged", diverged_at=EPOCHS - 1)
+    study.add("lstm", 0, [math.nan], name="all", axes=axes | {"data.window": 2}, status="diverged", diverged_at=0)
+    runs = load(tmp_path).runs
+    figure = figures.heat_map(runs, "last_loss", "model.units", "data.window", figures.Style(runs))
+    assert [text.get_text() for text in figure.axes[0].texts] == ["2", "–"]
 
 
 def test_flags_give_the_config_again(tmp_path):

@@ -78,7 +78,8 @@ def draw(results: Results, judged: contents.Judged) -> dict[str, tuple[Figure, s
     axes = [key for key, _ in runs[0].setting]
     if len(axes) == 2 and all(len({dict(run.setting)[key] for run in runs}) <= figures.ROWS for key in axes):
         for measure in ("last_loss", "volatility"):
-            caption = f"{measure.replace('_', ' ').capitalize()} against both axes, the median over seeds."
+            name = measure.replace("_", " ").capitalize()
+            caption = f"{name} against both axes, the median over the seeds that finished."
             drawn[measure] = figures.heat_map(runs, measure, axes[0], axes[1], style), caption
     return {name: (figure, caption) for name, (figure, caption) in drawn.items() if figure is not None}
 

@@ -104,7 +104,7 @@ def of_runs(claim: Claim, runs: list[Result], least: int) -> Verdict:
     result, ratios = stats.paired(a, b), b / a
     better = result.probability_better if claim.above == "gru" else 1 - result.probability_better
     word = stats.verdict(result, claim.bounds) if result.n >= least else UNDECIDED
-    decide = what_decides(claim, result, word, "seeds", least)
+    decide = what_decides(claim, result, word, "pairs of runs", least)
     return Verdict(claim, word, result, ratios[np.isfinite(ratios)], better, len(both) - result.n, decide)
 
 

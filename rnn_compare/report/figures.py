@@ -270,11 +270,15 @@ def predictions(stretches: dict[str, dict[str, np.ndarray]], style: Style) -> Fi
 
 
 def heat_map(runs: list[Result], measure: str, row_key: str, column_key: str, style: Style) -> Figure:
-    """A panel for each cell: the median over seeds of a measure, against two axes of the study."""
+    """A panel for each cell: the median over seeds of a measure, against two axes of the study.
+
+    A run that did not finish is left out: what it had reached before says nothing of where it would have ended.
+    """
     groups: dict[tuple, list[float]] = {}
     for run in runs:
         axes = dict(run.setting)
-        groups.setdefault((run.cell, axes[row_key], axes[column_key]), []).append(run.measures[measure])
+        value = run.measures[measure] if run.finished else math.nan
+        groups.setdefault((run.cell, axes[row_key], axes[column_key]), []).append(value)
     medians = {key: median(np.array(group)) for key, group in groups.items()}
     rows, columns = (list(dict.fromkeys(key[i] for key in medians)) for i in (1, 2))
     known = [value for value in medians.values() if value > 0] or [math.nan]
@@ -290,9 +294,10 @@ def heat_map(runs: list[Result], measure: str, row_key: str, column_key: str, st
         panel.set_xticklabels(columns if panel is panels[-1] else [], rotation=30, ha="right")
         for (row, column), value in np.ndenumerate(grid):
             dark = norm is not None and norm(value) > 0.55
-            panel.text(column, row, f"{value:.3g}", ha="center", va="center", color="white" if dark else "black")
+            text = f"{value:.3g}" if np.isfinite(value) else "–"
+            panel.text(column, row, text, ha="center", va="center", color="white" if dark else "black")
     panels[-1].set_xlabel(column_key)
     figure.supylabel(row_key, fontsize=10)
     figure.colorbar(image, ax=panels, shrink=0.9)
-    figure.suptitle(f"{measure.replace('_', ' ')}, median over seeds")
+    figure.suptitle(f"{measure.replace('_', ' ')}, median over the seeds that finished")
     return figure
