@@ -295,11 +295,14 @@ def test_verdict(low, high, claim, expected):
     assert verdict(between(low, high), claim) == expected
 
 
-def test_seeds_to_decide_goes_with_the_square():
-    assert seeds_to_decide(between(0.5, 1.25, effect=0.75), LOWER) == 40  # twice too wide, so four times the seeds
-    assert seeds_to_decide(between(0.75, 2.0, effect=1.25), LOWER) == 40
-    assert seeds_to_decide(between(-0.5, 1.5, effect=0.5), (0.25, 1.0)) == 160  # the nearer border decides
-    assert seeds_to_decide(between(0.0, 1.0, effect=0.5), (0.75, 1.0)) == 40
+def test_seeds_to_decide_goes_with_the_square_of_logarithms():
+    # In units of log 2: the interval is twice as wide as it may be, so four times the seeds.
+    assert seeds_to_decide(between(0.25, 2, effect=0.5), LOWER) == 20  # the upper end is at 1 and may be at 0
+    assert seeds_to_decide(between(1 / 8, 2, effect=0.5), LOWER) == 40
+    assert seeds_to_decide(between(0.5, 8, effect=2), LOWER) == 40
+    assert seeds_to_decide(between(0.25, 4, effect=2), (1, math.inf)) == 90
+    assert seeds_to_decide(between(0.25, 4, effect=1), (0.5, 2**0.25)) == 640  # the nearer border decides
+    assert seeds_to_decide(between(0.25, 4, effect=1), (2, 4)) == 40
     assert seeds_to_decide(between(0.5, 0.9, effect=0.7), LOWER) == 10  # decided already
     assert seeds_to_decide(between(0.9, 1.1, effect=1.0), LOWER) == math.inf
     assert seeds_to_decide(between(0.8, 1.0, effect=0.9), LOWER) == 11  # at the border itself: one more
@@ -307,10 +310,12 @@ def test_seeds_to_decide_goes_with_the_square():
 
 def test_seeds_to_decide_of_repeated_seeds():
     """Repeating the seeds k times keeps the effect and shrinks the interval as 1 / √k."""
-    a, b = seeds(20, seed=5)
+    a = np.ones(20)
+    b = np.exp(np.random.default_rng(3).normal(-0.3, 1.5, 20))  # from a hundredth to tens: only logarithms are alike
     result = paired(a, b)
     assert verdict(result, LOWER) == "undecided"
     needed = seeds_to_decide(result, LOWER) / 20
     verdicts = [verdict(paired(np.tile(a, k), np.tile(b, k)), LOWER) for k in range(1, 20)]
     decided = verdicts.index("holds") + 1
-    assert needed / 1.5 < decided < 1.5 * needed + 1
+    assert 0.8 * needed < decided < 1.25 * needed + 1
+    assert decided > 2

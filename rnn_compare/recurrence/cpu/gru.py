@@ -8,6 +8,7 @@ from rnn_compare.recurrence.cpu.kernels import (
     chunk,
     chunks_of,
     copy,
+    fill_block,
     fill_inputs,
     fill_zeros,
     input_stride,
@@ -24,6 +25,7 @@ from rnn_compare.recurrence.cpu.kernels import (
     tasks_of,
     unpack,
     up,
+    write_input_gradient3,
     zero_parameter_gradients,
 )
 from rnn_compare.recurrence.cpu.tasks import set_plan
@@ -152,14 +154,11 @@ def backward_task(frame, workspace, scratch, index):
     start = run * batch + first
     for row in range(rows):
         copy(arg(frame, 8) + (start + row) * h, dhs_now + row * units, h)
-    xs, hs, dhs, dxs = arg(frame, 4), arg(frame, 6), arg(frame, 7), result(frame, 4)
+    hs, dhs, dxs = arg(frame, 6), arg(frame, 7), result(frame, 4)
 
     for block_start in range((steps - 1) // block_steps * block_steps, -1, -block_steps):
         count = min(block_steps, steps - block_start)
-        for s in range(count):
-            step = (run * steps + block_start + s) * batch + first
-            before = hs + (step - batch) * h if block_start + s > 0 else arg(frame, 5) + start * h
-            fill_inputs(before, xs + step * f, rows, f, h, inputs + s * padded * stride, stride)
+        fill_block(frame, run, first, rows, block_start, count, inputs, stride)
         compute_gates(inputs, stride, count * padded, f, h, recurrent_weights, kernel_weights, gates)
         for s in range(count - 1, -1, -1):
             step = (run * steps + block_start + s) * batch + first
@@ -188,13 +187,10 @@ def backward_task(frame, workspace, scratch, index):
                     dhs_now + tile * units, units,
                 )  # fmt: skip
             if need_dx:
-                fill_zeros(dx_now, padded * f_units)
-                add_transposed3(
-                    gates + (s * padded * 4 * units + WIDTH), 4 * units, padded,
-                    kernel_back, h, 4 * WIDTH, dx_now, f_units,
+                write_input_gradient3(
+                    gates + (s * padded * 4 * units + WIDTH), 4 * units, rows,
+                    kernel_back, h, 4 * WIDTH, dx_now, dxs + step * f, f,
                 )  # fmt: skip
-                for row in range(rows):
-                    copy(dx_now + row * f_units, dxs + (step + row) * f, f)
         add_gradient3(
             inputs, 1, stride, h + 1,
             gates, 4 * WIDTH, 4 * units, blocks, count * padded,

@@ -19,7 +19,7 @@ from rnn_compare.recurrence.cpu.vector import (
     store,
     store_some,
 )
-from rnn_compare.recurrence.cpu.xla_ffi import arg_dim, arg_runs, result, result_size
+from rnn_compare.recurrence.cpu.xla_ffi import arg, arg_dim, arg_runs, result, result_size
 
 inline = numba.njit(forceinline=True, error_model="numpy")
 njit = numba.njit(error_model="numpy")
@@ -152,6 +152,23 @@ add_transposed4, add_transposed3 = transposed_product(4), transposed_product(3)
 add_transposed2, add_transposed1 = transposed_product(2), transposed_product(1)
 
 
+def input_gradient(add_transposed):
+    """Makes dx[row, :f] = gates[row, :, :columns] @ (packed transposed kernel), for the rows of one step."""
+
+    @njit
+    def write(gates, gates_row, rows, kernel_back, h, gates_block, scratch, dx, f):
+        units = up(f, WIDTH)
+        fill_zeros(scratch, up(rows, TILE_ROWS) * units)
+        add_transposed(gates, gates_row, rows, kernel_back, h, gates_block, scratch, units)
+        for row in range(rows):
+            copy(scratch + row * units, dx + row * f, f)
+
+    return write
+
+
+write_input_gradient4, write_input_gradient3 = input_gradient(add_transposed4), input_gradient(add_transposed3)
+
+
 @njit
 def pack(source, rows, gates, gate, h, target, row, k, columns, column):
     """Copies one gate of a kernel of `rows` rows to packed weights of k rows, from `row` on."""
@@ -201,6 +218,17 @@ def fill_inputs(h_before, x, rows, f, h, inputs, stride):
         copy(h_before + row * h, inputs + row * stride, h)
         inputs[row * stride + h] = 1
         copy(x + row * f, inputs + (row * stride + h + 1), f)
+
+
+@njit
+def fill_block(frame, run, first, rows, block_start, count, inputs, stride):
+    """The rows [h before, 1, x] of `count` steps from block_start on, each step's padded to whole tiles."""
+    steps, batch, f, h = sizes(frame)
+    xs, hs = arg(frame, 4), arg(frame, 6)
+    for s in range(count):
+        step = (run * steps + block_start + s) * batch + first
+        before = hs + (step - batch) * h if block_start + s > 0 else arg(frame, 5) + (run * batch + first) * h
+        fill_inputs(before, xs + step * f, rows, f, h, inputs + s * up(rows, TILE_ROWS) * stride, stride)
 
 
 @inline

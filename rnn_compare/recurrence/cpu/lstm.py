@@ -7,6 +7,7 @@ from rnn_compare.recurrence.cpu.kernels import (
     chunk,
     chunks_of,
     copy,
+    fill_block,
     fill_inputs,
     fill_zeros,
     input_stride,
@@ -23,6 +24,7 @@ from rnn_compare.recurrence.cpu.kernels import (
     tasks_of,
     unpack,
     up,
+    write_input_gradient4,
     zero_parameter_gradients,
 )
 from rnn_compare.recurrence.cpu.tasks import set_plan
@@ -146,14 +148,11 @@ def backward_task(frame, workspace, scratch, index):
     for row in range(rows):
         copy(arg(frame, 8) + (start + row) * h, dhs_now + row * units, h)
         copy(arg(frame, 11) + (start + row) * h, dcs_now + row * units, h)
-    xs, hs, dhs, cs, dxs = arg(frame, 4), arg(frame, 6), arg(frame, 7), arg(frame, 10), result(frame, 4)
+    hs, dhs, cs, dxs = arg(frame, 6), arg(frame, 7), arg(frame, 10), result(frame, 4)
 
     for block_start in range((steps - 1) // block_steps * block_steps, -1, -block_steps):
         count = min(block_steps, steps - block_start)
-        for s in range(count):
-            step = (run * steps + block_start + s) * batch + first
-            before = hs + (step - batch) * h if block_start + s > 0 else arg(frame, 5) + start * h
-            fill_inputs(before, xs + step * f, rows, f, h, inputs + s * padded * stride, stride)
+        fill_block(frame, run, first, rows, block_start, count, inputs, stride)
         multiply4(
             inputs, stride, 1, count * padded,
             weights, k * 4 * WIDTH, 4 * WIDTH, blocks, k,
@@ -188,13 +187,10 @@ def backward_task(frame, workspace, scratch, index):
                     dhs_now + tile * units, units,
                 )  # fmt: skip
             if need_dx:
-                fill_zeros(dx_now, padded * f_units)
-                add_transposed4(
-                    gates + s * padded * 4 * units, 4 * units, padded, kernel_back, h, 4 * WIDTH,
-                    dx_now, f_units,
+                write_input_gradient4(
+                    gates + s * padded * 4 * units, 4 * units, rows,
+                    kernel_back, h, 4 * WIDTH, dx_now, dxs + step * f, f,
                 )  # fmt: skip
-                for row in range(rows):
-                    copy(dx_now + row * f_units, dxs + (step + row) * f, f)
         add_gradient4(
             inputs, 1, stride, k,
             gates, 4 * WIDTH, 4 * units, blocks, count * padded,
