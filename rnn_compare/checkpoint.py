@@ -20,7 +20,7 @@ import orbax.checkpoint as ocp
 
 from rnn_compare.config import UserError
 from rnn_compare.logs import say
-from rnn_compare.runs import write_atomically
+from rnn_compare.runs import over, write_atomically
 
 # orbax tells of every step, and of errors that it raises too.
 logging.getLogger("absl").addFilter(lambda record: "orbax" not in record.pathname)
@@ -48,8 +48,10 @@ def begun(workdir: Path) -> dict[Path, dict[str, str]]:
     found = {}
     for path in sorted(workdir.glob("checkpoints/*/runs.json")):
         try:
-            found[path.parent] = dict(json.loads(path.read_text()))
-        except (OSError, ValueError, TypeError) as error:
+            found[path.parent] = runs = json.loads(path.read_text())
+            if not runs or not isinstance(runs, dict) or not all(isinstance(value, str) for value in runs.values()):
+                raise ValueError("it names no runs")
+        except (OSError, ValueError) as error:
             raise UserError(
                 f"{path} cannot be read ({error}): move its folder away to train its runs from epoch 0"
             ) from None
@@ -57,12 +59,16 @@ def begun(workdir: Path) -> dict[Path, dict[str, str]]:
 
 
 def forget_ended(workdir: Path) -> None:
-    """Removes the checkpoints of cohorts whose runs have all ended."""
+    """Removes the checkpoints of cohorts whose runs have all finished or diverged; a failed one may be tried again."""
     for folder, names in begun(workdir).items():
-        if all((workdir / name / "run.json").exists() for name in names):
-            shutil.rmtree(folder)
-    with contextlib.suppress(OSError):  # there are others, or there never were any
-        (workdir / "checkpoints").rmdir()
+        if all(over(workdir / name) for name in names):
+            for path in folder.iterdir():
+                if path.name != "runs.json":
+                    shutil.rmtree(path) if path.is_dir() else path.unlink()
+            (folder / "runs.json").unlink()  # last: without it nobody would go on removing after a kill
+    for empty in (*workdir.glob("checkpoints/*"), workdir / "checkpoints"):
+        with contextlib.suppress(OSError):  # it is not empty, or there never was one
+            empty.rmdir()
 
 
 class Checkpoints:
@@ -71,7 +77,7 @@ class Checkpoints:
     def __init__(self, workdir: Path, runs: dict[str, str], keep: int):
         """Keeps the newest `keep` of the runs (name -> hash)."""
         self._workdir, self._runs, self._keep = workdir.absolute(), runs, keep
-        cohort = hashlib.sha256(" ".join(runs).encode()).hexdigest()[:16]
+        cohort = hashlib.sha256(json.dumps(runs).encode()).hexdigest()[:16]
         self._folder = self._workdir / "checkpoints" / cohort
         self._manager: Any = None
         self._saved = time.monotonic()
@@ -95,7 +101,8 @@ class Checkpoints:
                 options = ocp.CheckpointManagerOptions(max_to_keep=self._keep)
                 self._manager = ocp.CheckpointManager(self._folder, options=options, item_names=ITEMS)
             arguments = ocp.args.StandardSave(list(arrays.values())), ocp.args.JsonSave(about)
-            self._manager.save(epoch, args=ocp.args.Composite(**dict(zip(ITEMS, arguments, strict=True))))
+            if not self._manager.save(epoch, args=ocp.args.Composite(**dict(zip(ITEMS, arguments, strict=True)))):
+                raise ValueError(f"there is one of epoch {epoch} or later")
         except Exception as error:
             raise self._unwritten(error) from None
         self._saved = time.monotonic()
@@ -130,10 +137,18 @@ class Checkpoints:
             UserError: there are checkpoints, and none is whole. Nothing has been changed then.
         """
         theirs = {folder: runs for folder, runs in begun(self._workdir).items() if self._runs.items() <= runs.items()}
+        damaged = []
         for folder in sorted(theirs, key=lambda folder: folder != self._folder):  # its own first
-            if found := _newest(folder):
+            try:
+                found = _newest(folder)
+            except UserError as error:
+                damaged.append(error)
+                continue
+            if found:
                 rows = [list(theirs[folder]).index(name) for name in self._runs]
                 return Checkpoint(found.epoch, {name: array[rows] for name, array in found.arrays.items()})
+        if damaged:
+            raise damaged[0]
         return None
 
     def _unwritten(self, error: Exception) -> UserError:

@@ -1,5 +1,6 @@
 """What the programs have in common: flags of absl, and one sentence and exit code 2 for what a person can put right."""
 
+import io
 import sys
 from collections.abc import Callable
 from typing import Any
@@ -30,6 +31,9 @@ def complaining(function: Callable[[list[str]], Any]) -> Callable[[list[str]], A
     """The function, ending the program with one sentence and exit code 2 where it raises `UserError`."""
 
     def wrapped(args: list[str]) -> Any:
+        for stream in (sys.stdout, sys.stderr):
+            if isinstance(stream, io.TextIOWrapper):
+                stream.reconfigure(errors="replace")  # a terminal that is not UTF-8 shows a question mark
         try:
             return function(args)
         except UserError as error:

@@ -23,6 +23,7 @@ from ml_collections import ConfigDict, config_dict
 from rnn_compare import cells, initializers, optimizers, recurrence
 
 LARGEST = 2**31 - 1  # of the whole numbers: JAX counts in 32 bits
+SMALLEST, MOST = 1.2e-38, 3.4e38  # of the other numbers, which become float32
 MOST_RUNS = 100_000  # of a study; to write them down takes 10 seconds
 
 
@@ -82,6 +83,8 @@ def number(low: float = -math.inf, high: float = math.inf, *, above: float = -ma
             raise ValueError(what) from None
         if not (math.isfinite(result) and low <= result <= high and result > above):
             raise ValueError(what)
+        if not SMALLEST <= abs(result) <= MOST and result != 0:
+            raise ValueError(f"{what}, within single precision")
         return result
 
     return check

@@ -15,7 +15,7 @@ from flax.traverse_util import flatten_dict
 from rnn_compare import held_out, interrupt, launch, runs
 from rnn_compare.checkpoint import Checkpoints, forget_ended
 from rnn_compare.config import UserError
-from rnn_compare.logs import RunLog, say
+from rnn_compare.logs import RunLog, log_failure, say
 from rnn_compare.model import make_model
 from rnn_compare.runs import DIVERGED, FAILED, FINISHED, Run, as_json
 from rnn_compare.stats import measures
@@ -40,6 +40,10 @@ class History:
         if len(self.curves[name]) > 1:
             self.curves[name] = [np.concatenate(self.curves[name])]
         return self.curves[name][0]
+
+    def length(self, r: int) -> int:
+        """How many epochs of run r count: up to the one at which it diverged, whatever its cohort did after."""
+        return self.diverged().get(r, len(self.curve("loss")) - 1) + 1
 
     def diverged(self) -> dict[int, int]:
         """The run's place in the cohort -> the first epoch whose loss or gradient was not finite, if any was."""
@@ -124,11 +128,11 @@ def follow(
             say(f"{cohort[r].name} diverged: its loss or gradient is not finite at epoch {now[r]}")
         diverged = now
         show(done, chunk.metrics["loss"][-1])
-        every = config.checkpoint
-        if checkpoints.age >= every.seconds or done - saved >= (every.epochs or epochs) or interrupt.asked():
+        every, stop = config.checkpoint, interrupt.asked()
+        if checkpoints.age >= every.seconds or done - saved >= (every.epochs or epochs) or stop:
             checkpoints.save(done, stacked.snapshot() | history.arrays())
             saved = done
-        if interrupt.asked():
+        if stop:
             checkpoints.wait()
             say(f"stopped, and saved at epoch {done}")
             interrupt.check()
@@ -138,12 +142,13 @@ def follow(
     curves = {name: history.curve(name) for name in history.curves if name != "wall_time"}
     params, model = stacked.params, make_model(config)
     for r, (run, log) in enumerate(zip(cohort, logs, strict=True)):
-        own = {name: curve[:, r] for name, curve in curves.items()}
+        length = history.length(r)
+        own = {name: curve[:length, r] for name, curve in curves.items()}
         own_params = jax.tree.map(lambda leaf, r=r: leaf[r], params)
         unseen = held_out.evaluate(model, run.config, run.seed, own_params)
         measured = measures(own["loss"]) | {"held_out_loss": unseen.losses["loss"]}
-        end = history.curve("wall_time")[-1, r]
-        log.end(stacked.epoch, end, {**run.axes, "seed": run.seed}, measured, diverged.get(r))
+        end = history.curve("wall_time")[length - 1, r]
+        log.end(length, end, {**run.axes, "seed": run.seed}, measured, diverged.get(r))
         files = {"curves": own, "params": flat(own_params), "predictions": unseen.stretch}
         for name, arrays in files.items():
             runs.write_atomically(workdir / run.name / f"{name}.npz", as_npz(arrays))
@@ -152,14 +157,18 @@ def follow(
     forget_ended(workdir)
 
 
-def attempt(cohort: list[Run], workdir: Path, show: launch.Show) -> None:
+def attempt(cohort: list[Run], workdir: Path, show: launch.Show) -> bool:
     """Trains one cohort; what goes wrong is said and kept in its runs' folders, and other cohorts can go on.
+
+    Returns:
+        Whether nothing went wrong.
 
     Raises:
         UserError, OSError: something cannot be read or written, which would stop the other cohorts too.
     """
     try:
         train(cohort, workdir, show)
+        return True
     except (UserError, OSError):
         raise
     except Exception as error:
@@ -167,7 +176,10 @@ def attempt(cohort: list[Run], workdir: Path, show: launch.Show) -> None:
         say(f"{launch.title(cohort)} failed: {what.splitlines()[0]} (see its run.json)")
         trace = traceback.format_exc()
         for run in cohort:
-            runs.write(run, workdir, status=FAILED, diverged_at=None, parameters=None, error=what, traceback=trace)
+            if not runs.over(workdir / run.name):  # it may have come to its end before another one failed
+                log_failure(workdir / run.name, {**run.axes, "seed": run.seed}, what)
+                runs.write(run, workdir, status=FAILED, diverged_at=None, parameters=None, error=what, traceback=trace)
+        return False
 
 
 def go_on(stacked: Cohort, cohort: list[Run], workdir: Path) -> tuple[Checkpoints, History]:
@@ -175,6 +187,9 @@ def go_on(stacked: Cohort, cohort: list[Run], workdir: Path) -> tuple[Checkpoint
 
     Returns:
         Where its next checkpoints go, and what it has shown until now.
+
+    Raises:
+        UserError: the checkpoint is damaged, or another version's.
     """
     names = {run.name: runs.identity(run) for run in cohort}
     checkpoints = Checkpoints(workdir, names, cohort[0].config.checkpoint.keep)
@@ -182,7 +197,13 @@ def go_on(stacked: Cohort, cohort: list[Run], workdir: Path) -> tuple[Checkpoint
     if saved is None:
         return checkpoints, History()
     arrays = dict(saved.arrays)
-    stacked.restore(saved.epoch, {name: arrays.pop(name) for name in stacked.snapshot()})
+    try:
+        stacked.restore(saved.epoch, {name: arrays.pop(name) for name in stacked.snapshot()})
+    except (KeyError, ValueError):
+        raise UserError(
+            f"--workdir={workdir}: the checkpoint of {launch.title(cohort)} is of another version of rnn_compare, "
+            f"Optax or Flax: go on with that one, or move {workdir / 'checkpoints'} away to train from epoch 0"
+        ) from None
     say(f"{launch.title(cohort)} goes on from epoch {saved.epoch}")
     return checkpoints, History.of(arrays)
 
@@ -191,11 +212,12 @@ def write_logs(logs: list[RunLog], start: int, history: History) -> None:
     """Writes to TensorBoard what was seen from epoch `start` on."""
     times = history.curve("wall_time")
     for r, log in enumerate(logs):
+        length = history.length(r)
         for name in history.curves:
             if name != "wall_time":
-                log.scalars(name, start, history.curve(name)[start:, r], times[start:, r])
+                log.scalars(name, start, history.curve(name)[start:length, r], times[start:length, r])
         for epoch, params in history.params.items():
-            if epoch > start:
+            if start < epoch <= length:
                 log.histograms(epoch, times[epoch - 1, r], {name: array[r] for name, array in params.items()})
         log.flush()
 

@@ -18,7 +18,19 @@ class Interrupted(BaseException):
         self.signal = signal
 
 
+SIGNALS = signal.SIGINT, signal.SIGTERM
 _asked: list[int] = []
+
+
+@contextlib.contextmanager
+def undisturbed() -> Iterator[None]:
+    """Handlers that are installed within it, by a library for example, are gone after it."""
+    before = {number: signal.getsignal(number) for number in SIGNALS}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 @contextlib.contextmanager
@@ -27,16 +39,16 @@ def listening() -> Iterator[None]:
 
     def note(number: int, frame: FrameType | None) -> None:
         _asked.append(number)
-        for each in before:
+        for each in SIGNALS:
             signal.signal(each, signal.SIG_DFL)
 
-    before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-        _asked.clear()
+    with undisturbed():
+        for number in SIGNALS:
+            signal.signal(number, note)
+        try:
+            yield
+        finally:
+            _asked.clear()
 
 
 def asked() -> bool:

@@ -1,7 +1,7 @@
 """Where cohorts are trained: one after the other in this process, or as tasks of a Ray cluster.
 
-A launcher gets the cohorts, the workdir, the function that trains one cohort, and the board that shows how far each is.
-It returns when nothing is left to do.
+A launcher gets the cohorts, the workdir, the function that trains one cohort and says whether that went well, and the
+board that shows how far each is. It returns when nothing is left to do.
 A cohort that fails loses only itself: the launcher says why, goes on, and its runs are left without a `run.json`.
 """
 
@@ -23,9 +23,10 @@ import numpy as np
 from rnn_compare import interrupt
 from rnn_compare.config import UserError
 from rnn_compare.logs import Board, remove_events, say
+from rnn_compare.runs import write_atomically
 
 Cohort = list[Any]  # runs; a launcher asks nothing of them but a `name`
-Train = Callable[[Cohort, Path, "Show"], None]  # trains a cohort, leaves workdir/<name>/ of each run complete
+Train = Callable[[Cohort, Path, "Show"], bool]  # trains a cohort, leaves workdir/<name>/ of each run complete
 Launcher = Callable[[list[Cohort], Path, Train, Board], None]
 
 
@@ -44,10 +45,11 @@ LOOK_EVERY = 5.0  # seconds between looks at the cluster's nodes
 def local(cohorts: list[Cohort], workdir: Path, train: Train, board: Board) -> None:
     """Trains the cohorts one after the other in this process."""
     for i, cohort in enumerate(cohorts):
+        interrupt.check()
         board.state(i, "preparing")
         try:
-            train(cohort, workdir, partial(board.train, i))
-            board.state(i, "over", ended=True)
+            well = train(cohort, workdir, partial(board.train, i))
+            board.state(i, "over" if well else "failed", ended=True)
         except (UserError, OSError):
             raise
         except Exception:
@@ -75,7 +77,7 @@ def ray(cohorts: list[Cohort], workdir: Path, train: Train, board: Board) -> Non
         if address:
             host, port = address.rsplit(":", 1)
             socket.create_connection((host.strip("[]"), int(port)), timeout=10).close()  # Ray would wait for minutes
-        with warnings.catch_warnings():
+        with interrupt.undisturbed(), warnings.catch_warnings():
             # JAX and Python 3.12 warn of forks under threads; Ray forks only to start other programs.
             warnings.filterwarnings("ignore", message=r".*fork\(\)")
             ray.init(include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
@@ -106,11 +108,15 @@ def ray(cohorts: list[Cohort], workdir: Path, train: Train, board: Board) -> Non
                     say(f"{title(cohort)} done {done}")
                     board.state(i, "over", ended=True)
                 except Exception as error:
+                    if isinstance(error, OSError) and not isinstance(error, ray.exceptions.RayError):
+                        raise  # the workdir cannot be written to
                     say(f"{title(cohort)} failed {done}:", str(error))
                     board.state(i, "failed", ended=True)
             if _count(now := _nodes()) != _count(nodes):
                 nodes = now
                 say(f"Ray: the cluster is now {_count(nodes)}; {len(waiting)} cohorts unfinished")
+            if interrupt.asked():
+                say(f"Ray: {len(waiting)} cohorts were under way; they will be trained from epoch 0")
             interrupt.check()
     finally:
         ray.shutdown()
@@ -156,18 +162,17 @@ def gather(cohort: Cohort, files: dict[str, bytes], workdir: Path) -> None:
     for name in sorted(files, key=lambda name: PurePosixPath(name).name == "run.json"):
         path = workdir / name
         path.parent.mkdir(parents=True, exist_ok=True)
-        part = path.with_name(path.name + ".part")
-        part.write_bytes(files[name])
-        part.replace(path)
+        write_atomically(path, files[name])
 
 
 def _train_away(train: Train, cohort: Cohort, cores: int) -> dict[str, bytes]:
-    """What a worker does: trains into a folder of its own and returns its files."""
+    """What a worker does: trains into a folder of its own and returns its runs' files."""
     os.environ["NPROC"] = str(cores)  # the size of XLA's thread pool, which is made when JAX is first used
     with tempfile.TemporaryDirectory(prefix="rnn_compare-") as name:
         folder = Path(name)
         train(cohort, folder, lambda done, loss=None: None)
-        return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+        paths = [path for run in cohort for path in (folder / run.name).rglob("*") if path.is_file()]
+        return {path.relative_to(folder).as_posix(): path.read_bytes() for path in paths}
 
 
 def _nodes() -> list[dict[str, float]]:

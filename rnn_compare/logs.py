@@ -3,6 +3,8 @@
 import contextlib
 import json
 import math
+import os
+import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -24,7 +26,17 @@ from rnn_compare import hparams
 _LIMITS = 1e-12 * 1.1 ** np.arange(774)  # up to 1e20
 BUCKETS = np.concatenate([-_LIMITS[::-1], [0], _LIMITS])  # the bounds of TensorBoard's own histograms
 
-console = Console(highlight=False, markup=False, soft_wrap=True)
+
+class Quiet(Console):
+    """A console that falls silent when nobody reads it any more (`… | head`), where rich would end the program."""
+
+    def on_broken_pipe(self) -> None:
+        """Goes on without it."""
+        self.quiet = True
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what is left in its buffer goes there
+
+
+console = Quiet(highlight=False, markup=False, soft_wrap=True)
 
 
 def say(*lines: str) -> None:
@@ -81,6 +93,8 @@ class Board:
             row.since = time.monotonic()
         row.state, row.ended = state, ended
         if ended:
+            if not row.done and state == "over":  # it was trained elsewhere
+                row.done = row.epochs
             row.seconds, self._counts = time.monotonic() - row.since, self._tally()
 
     def train(self, i: int, done: int, loss: np.ndarray | None = None) -> None:
@@ -138,9 +152,10 @@ def _duration(seconds: float) -> str:
 class Events:
     """A folder's event file. It is written here and now: tensorboardX's own thread would keep an error to itself."""
 
-    def __init__(self, folder: Path):
-        """Starts anew: events of an attempt that did not finish are removed."""
-        remove_events(folder)
+    def __init__(self, folder: Path, anew: bool = True):
+        """Starts a file; `anew`: those of an attempt that did not finish are removed."""
+        if anew:
+            remove_events(folder)
         folder.mkdir(parents=True, exist_ok=True)
         self._writer = EventsWriter(str(folder / "events"))
 
@@ -200,6 +215,14 @@ class RunLog:
     def __exit__(self, *_: object) -> None:
         with contextlib.suppress(OSError):  # of a full disk, which was told before
             self._events.close()
+
+
+def log_failure(folder: Path, axes: dict[str, Any], error: str) -> None:
+    """Adds to a run's events that it failed, and its row of the HParams page."""
+    events = Events(folder, anew=False)
+    for content in (summary.text("status", f"failed: {error}"), *hparams.session(axes, False)):
+        events.add(content)
+    events.close()
 
 
 def write_study_log(

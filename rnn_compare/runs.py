@@ -70,8 +70,10 @@ def ended(run: Run, workdir: Path, retry_failed: bool) -> bool:
     """Whether a run need not be trained (again).
 
     Raises:
-        UserError: its folder holds a run of another config.
+        UserError: its folder holds a run of another config, or is a link that leads elsewhere.
     """
+    if (workdir / run.name).is_symlink():
+        raise UserError(f"--workdir={workdir}: {run.name} is a link: a run's files stay in the workdir, so remove it")
     try:
         result = read(workdir / run.name)
         old, status = dict(result["config"]), result["status"]
@@ -84,6 +86,14 @@ def ended(run: Run, workdir: Path, retry_failed: bool) -> bool:
     return not (retry_failed and status == FAILED)
 
 
+def over(folder: Path) -> bool:
+    """Whether the run of this folder is known to have finished or diverged; one that failed may be tried again."""
+    try:
+        return read(folder)["status"] in (FINISHED, DIVERGED)
+    except (OSError, ValueError, TypeError, KeyError):
+        return False
+
+
 def tally(runs: Iterable[Run], workdir: Path) -> str:
     """How many of the runs have ended in which way, in words."""
     statuses = [read(workdir / run.name)["status"] for run in runs if (workdir / run.name / "run.json").exists()]
@@ -92,9 +102,17 @@ def tally(runs: Iterable[Run], workdir: Path) -> str:
 
 def write_atomically(path: Path, content: str | bytes) -> None:
     """Writes a file that is there either whole or not at all, even if the power fails."""
-    part = path.with_name(path.name + ".part")
-    with part.open("wb") as file:
+    part = path.with_name(f".{path.name}.{os.getpid()}.part")  # of this process: a report may be written meanwhile
+    part.unlink(missing_ok=True)
+    with part.open("xb") as file:
         file.write(content.encode() if isinstance(content, str) else content)
         file.flush()
         os.fsync(file.fileno())
     part.replace(path)
+
+
+def remove_parts(workdir: Path) -> None:
+    """Removes what processes that were killed had written of files."""
+    for pattern in (".*.part", "*/.*.part", "checkpoints/*/.*.part"):
+        for part in workdir.glob(pattern):
+            part.unlink(missing_ok=True)

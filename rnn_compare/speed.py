@@ -54,10 +54,10 @@ def measure(lstm: ConfigDict, gru: ConfigDict, precision: float, limit: float) -
 
     def sample(cell: int, epochs: int) -> float:
         interrupt.check()
-        return seconds_per_epoch(cohorts[cell], epochs, configs[cell].train.chunk)
+        return seconds_per_epoch(cohorts[cell], epochs, chunk)
 
     start = perf_counter()
-    epochs = lstm.train.chunk
+    epochs = chunk = min(lstm.train.chunk, lstm.train.epochs)
     for cell in (0, 1):
         sample(cell, epochs)  # the first of a program is a slow one
     while min(sample(0, epochs), sample(1, epochs)) * epochs < SAMPLE:

@@ -6,12 +6,15 @@ measured), and what `rnn_compare.report` makes of the runs. A study started agai
 with the others.
 """
 
+import contextlib
 import hashlib
 import json
 import os
+import resource
 import tempfile
 import time
 from collections.abc import Iterable, Iterator
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -21,12 +24,24 @@ from ml_collections import ConfigDict
 
 from rnn_compare import interrupt, launch, lock, report, speed
 from rnn_compare.checkpoint import begun, forget_ended
-from rnn_compare.config import KEYS, UserError, leaves, set_value, settings
+from rnn_compare.config import KEYS, LARGEST, UserError, leaves, set_value, settings
 from rnn_compare.environment import environment
 from rnn_compare.fit import attempt
 from rnn_compare.logs import Board, Row, say, write_study_log
 from rnn_compare.model import make_model
-from rnn_compare.runs import FINISHED, Run, as_json, different, ended, read, tally, write_atomically
+from rnn_compare.runs import (
+    FINISHED,
+    Run,
+    as_json,
+    different,
+    ended,
+    identity,
+    over,
+    read,
+    remove_parts,
+    tally,
+    write_atomically,
+)
 from rnn_compare.stats import measures
 from rnn_compare.train import Cohort, memory_needed
 
@@ -67,36 +82,63 @@ def _plain(value: Any) -> str:
     return "+".join(map(_plain, value)) if isinstance(value, tuple) else repr(value).removesuffix(".0")
 
 
-def cohorts(runs: list[Run], begun: Iterable[Iterable[str]] = ()) -> list[list[Run]]:
+def cohorts(runs: list[Run], begun: Iterable[dict[str, str]] = ()) -> list[list[Run]]:
     """The runs grouped by all that a compiled program depends on, in order of first appearance.
 
-    Runs that were `begun` together, given by their names, stay together and apart from others: they go on from an epoch
-    of their own.
+    Runs that were `begun` together, name -> hash, stay together and apart from others: they go on from an epoch of
+    their own.
     """
     groups: dict[tuple, list[Run]] = {}
     for run in runs:
         shape = tuple((key, value) for key, value in leaves(run.config) if not KEYS[key].stacks)
-        before = next((i for i, names in enumerate(begun) if run.name in names), None)
+        before = next((i for i, hashes in enumerate(begun) if hashes.get(run.name) == identity(run)), None)
         groups.setdefault((before, shape), []).append(run)
     return list(groups.values())
 
 
 def split(cohort: list[Run], budget: int) -> list[list[Run]]:
-    """Cuts a cohort into equal parts that fit into a budget of bytes, by what the compiled program says it needs."""
-    if len(cohort) < 3:
-        return [cohort]
-    two, three = (memory_needed(cohort[0].config, runs) for runs in (2, 3))
-    most = max(1, 2 + (budget - two) // (three - two))
-    parts = -(-len(cohort) // most)
-    return [cohort[i * len(cohort) // parts : (i + 1) * len(cohort) // parts] for i in range(parts)]
+    """Cuts a cohort into parts, each of which gives every local device as many runs and fits into its memory.
+
+    Args:
+        cohort: the runs.
+        budget: bytes on each device, which are compared with what the compiled program says it needs.
+
+    Returns:
+        Parts of nearly one size; runs that are too few for all devices are a last one.
+    """
+    config, devices = cohort[0].config, len(jax.local_devices())
+    rest = len(cohort) % devices
+    if rest and len(cohort) > devices:
+        return [*split(cohort[:-rest], budget), cohort[-rest:]]
+    if len(cohort) > 2 * devices:
+        two, three = (memory_needed(config, devices * runs) for runs in (2, 3))
+        most = 2 + (budget - two) // (three - two)
+    else:
+        most = 2 if memory_needed(config, len(cohort)) <= budget else 1
+    most = min(max(most, 1) * devices, most_open_files())
+    parts, each = -(-len(cohort) // most), max(1, len(cohort) // devices)
+    cuts = [i * each // parts * devices for i in range(parts)] + [len(cohort)]
+    return [cohort[start:end] for start, end in pairwise(cuts)]
 
 
-def memory_budget(config: ConfigDict) -> int:
-    """Bytes that a cohort may take: `train.memory`, or half of the device's memory."""
-    if config.train.memory:
-        return int(config.train.memory * 1e9)
-    stats = jax.devices()[0].memory_stats()  # None on a CPU
-    return (stats["bytes_limit"] if stats else os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")) // 2
+def most_open_files() -> int:
+    """How many runs can have their event files open at once, less some for all else; raises the limit if it may."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with contextlib.suppress(OSError, ValueError):
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+        soft = hard
+    return max(1, soft - 200) if soft != resource.RLIM_INFINITY else LARGEST
+
+
+def device_memory() -> int:
+    """Bytes of the first device's memory, or of what this process may have of the machine's."""
+    if stats := jax.devices()[0].memory_stats():  # None on a CPU
+        return stats["bytes_limit"]
+    machine = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    try:
+        return min(machine, int(Path("/sys/fs/cgroup/memory.max").read_text()))  # of a container
+    except (OSError, ValueError):
+        return machine
 
 
 def describe(cohort: list[Run]) -> Iterator[str]:
@@ -204,10 +246,12 @@ def work(config: ConfigDict, runs: list[Run], workdir: Path, run_cohorts: launch
     """
     workdir.mkdir(parents=True, exist_ok=True)
     with lock.held(workdir), interrupt.listening():
+        check_workdir(workdir, config)  # again: another process may have held the lock until now
+        remove_parts(workdir)
         todo = plan(runs, workdir, retry_failed)
         write_atomically(workdir / "config.json", json.dumps({"format": FORMAT, **as_json(config)}, indent=2) + "\n")
         write_atomically(workdir / "environment.json", json.dumps(environment(), indent=2) + "\n")
-        rows = [Row(launch.title(cohort), len(cohort), config.train.epochs) for cohort in todo]
+        rows = [Row(launch.title(cohort), len(cohort), cohort[0].config.train.epochs) for cohort in todo]
         with Board(rows, lambda: tally(runs, workdir)) as board:
             run_cohorts(todo, workdir, attempt, board)
         forget_ended(workdir)
@@ -219,16 +263,27 @@ def plan(runs: list[Run], workdir: Path, retry_failed: bool) -> list[list[Run]]:
     """The cohorts that are still to be trained; says what they are.
 
     Raises:
-        UserError: the workdir holds runs of another config, or one that cannot be read.
+        UserError: the workdir holds runs of another config, or one that cannot be read; or a run is too large.
     """
     left = [run for run in runs if not ended(run, workdir, retry_failed)]
-    say(f"{workdir}: {len(runs)} runs, {len(runs) - len(left)} of them finished earlier")
+    say(f"{workdir}: {len(runs)} runs, {len(runs) - len(left)} of them ended earlier")
+    if failed := sum(not over(workdir / run.name) for run in runs) - len(left):
+        say(f"{failed} of those failed: --retry_failed tries them again")
     device = jax.devices()[0]
     say(f"device: {device.platform} ({device.device_kind}), {os.cpu_count()} CPU cores, JAX {jax.__version__}")
-    groups = cohorts(left, begun(workdir).values())
-    todo = [part for cohort in groups for part in split(cohort, memory_budget(cohort[0].config))]
-    for cohort in todo:
-        say(*describe(cohort))
+    todo = []
+    for cohort in cohorts(left, list(begun(workdir).values())):
+        interrupt.check()
+        config = cohort[0].config
+        for part in split(cohort, int(config.train.memory * 1e9) or device_memory() // 2):
+            if (memory := memory_needed(config, len(part))) > device_memory():
+                raise UserError(
+                    f"config.data.length={config.data.length} with config.data.sequences={config.data.sequences} and "
+                    f"config.model.units={config.model.units} needs {memory / 1e9:.3g} GB of memory, and there are "
+                    f"{device_memory() / 1e9:.3g}: a smaller number would do"
+                )
+            say(*describe(part))
+            todo.append(part)
     return todo
 
 

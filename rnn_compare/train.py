@@ -17,6 +17,7 @@ from jax.sharding import PartitionSpec as P
 from ml_collections import ConfigDict, FrozenConfigDict
 
 from rnn_compare import optimizers
+from rnn_compare.config import KEYS, leaves, set_value
 from rnn_compare.data import Batch, make_batch
 from rnn_compare.model import Model, losses, make_model
 from rnn_compare.optimizers import Hyper, Recipe
@@ -205,20 +206,29 @@ def devices_for(runs: int) -> Mesh:
     return Mesh(np.array(devices[:most]), ("runs",))
 
 
-@lru_cache(maxsize=16)  # what was compiled to know the memory need not be compiled again to train
-def program(config: FrozenConfigDict, runs: int) -> Any:
+def program(config: ConfigDict, runs: int) -> Any:
     """The compiled training program of a cohort of so many runs, see `train_chunk`; nothing is computed."""
+    alike = config.copy_and_resolve_references().unlock()
+    for key, _ in leaves(config):
+        if key in KEYS and KEYS[key].stacks:
+            set_value(alike, key, KEYS[key].default)
+    return _program(FrozenConfigDict(alike), runs)
+
+
+@lru_cache(maxsize=16)  # what was compiled to know the memory need not be compiled again to train
+def _program(config: FrozenConfigDict, runs: int) -> Any:
     shapes = jax.eval_shape(lambda: (init_state(config, 0), init_batch(config, 0)))
     placed = NamedSharding(devices_for(runs), P("runs"))
     state, batch = jax.tree.map(
         lambda leaf: jax.ShapeDtypeStruct((runs, *leaf.shape), leaf.dtype, sharding=placed), shapes
     )
-    return train_chunk.lower(state, batch, 0, 0, make_model(config), recipe(config), config.train.chunk).compile()
+    most = min(config.train.chunk, config.train.epochs)
+    return train_chunk.lower(state, batch, 0, 0, make_model(config), recipe(config), most).compile()
 
 
 def memory_needed(config: ConfigDict, runs: int) -> int:
-    """Bytes that a cohort takes on its device while it trains, read off the compiled program."""
-    memory = program(FrozenConfigDict(config), runs).memory_analysis()
+    """Bytes that a cohort takes on each of its devices while it trains, read off the compiled program."""
+    memory = program(config, runs).memory_analysis()
     used = memory.argument_size_in_bytes + memory.output_size_in_bytes + memory.temp_size_in_bytes
     return used - memory.alias_size_in_bytes
 
@@ -267,10 +277,10 @@ class Cohort:
 
     def compile(self) -> None:
         """Compiles the training program, so that the first chunk is as fast as the others."""
-        self._program = program(FrozenConfigDict(self._config), stacked_runs(self._state))
+        self._program = program(self._config, stacked_runs(self._state))
 
     def advance(self, epochs: int) -> dict[str, jax.Array]:
-        """Dispatches up to `train.chunk` epochs; the metrics, [chunk, R], are filled up to `epochs`."""
+        """Dispatches up to `train.chunk` epochs of up to `train.epochs`; of the metrics' rows, `epochs` are filled."""
         self._state, curves = self._program(self._state, self._batch, epochs, stacked_runs(self._state))
         return curves
 

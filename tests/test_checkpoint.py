@@ -75,9 +75,56 @@ def test_they_are_removed_when_all_their_runs_have_ended(tmp_path):
         forget_ended(tmp_path)
         assert len(begun(tmp_path)) == 1
         (tmp_path / name).mkdir()
-        (tmp_path / name / "run.json").write_text("{}")
+        (tmp_path / name / "run.json").write_text('{"status": "failed"}')
+        forget_ended(tmp_path)  # a failed run may be tried again, from there
+        (tmp_path / name / "run.json").write_text('{"status": "finished"}')
     forget_ended(tmp_path)
     assert not (tmp_path / "checkpoints").exists()
+
+
+def test_a_kill_while_they_are_removed_leaves_what_can_be_removed(tmp_path, monkeypatch):
+    save(tmp_path, (5, 10))
+    for name in RUNS:
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "run.json").write_text('{"status": "diverged"}')
+
+    def killed(path):
+        raise KeyboardInterrupt
+
+    for function in ("shutil.rmtree", "pathlib.Path.unlink", "pathlib.Path.rmdir"):
+        monkeypatch.setattr(function, killed)
+        with pytest.raises(KeyboardInterrupt):
+            forget_ended(tmp_path)
+        monkeypatch.undo()
+        assert (tmp_path / "checkpoints").exists()
+    forget_ended(tmp_path)
+    assert not (tmp_path / "checkpoints").exists()
+
+
+def test_runs_of_one_name_and_two_configs_have_their_own(tmp_path):
+    save(tmp_path, (480,))
+    other = dict.fromkeys(RUNS, "another config")
+    assert Checkpoints(tmp_path, other, 2).restore() is None
+    save(tmp_path, (10,), runs=other)
+    assert_same(Checkpoints(tmp_path, other, 2).restore(), 10)
+    assert_same(Checkpoints(tmp_path, RUNS, 2).restore(), 480)
+
+
+def test_a_save_that_orbax_skips_is_an_error(tmp_path):
+    save(tmp_path, (10,))
+    with pytest.raises(UserError, match="there is one of epoch 5 or later"):
+        save(tmp_path, (5,))
+
+
+def test_where_a_part_s_own_are_damaged_those_of_the_whole_are_taken(tmp_path):
+    save(tmp_path, (5,))
+    part = {"a": "1"}
+    own = Checkpoints(tmp_path, part, 2)
+    own.save(7, {name: array[:1] for name, array in arrays(7).items()})
+    own.wait()
+    for path in tmp_path.glob("checkpoints/*/7/arrays/manifest.ocdbt"):
+        path.write_bytes(b"")
+    assert_same(Checkpoints(tmp_path, part, 2).restore(), 5, [0])
 
 
 def damage(folder, rng):
@@ -160,7 +207,7 @@ def test_if_all_are_damaged_nothing_is_deleted_and_the_error_says_so(tmp_path):
     assert tree(tmp_path) == before
 
 
-@pytest.mark.parametrize("content", ["", "[1]", "{", "7", '{"a": '])
+@pytest.mark.parametrize("content", ["", "[1]", "{", "7", '{"a": ', "{}", "[]", '""', '{"a": 1}'])
 def test_a_folder_that_does_not_say_whose_it_is(tmp_path, content):
     save(tmp_path, (5,))
     (folder,) = begun(tmp_path)

@@ -85,6 +85,16 @@ def test_a_driver_that_dies_while_gathering_leaves_an_unfinished_run(tmp_path, m
     assert {path.name for path in (tmp_path / "a").iterdir()} == {"run.json", "curves.npz", "params.npz"}
 
 
+def test_a_worker_sends_its_runs_files_and_nothing_else():
+    def train(runs, folder, show):
+        for path in ("a/run.json", "a/events", "b/run.json", "checkpoints/x/runs.json", "c/run.json"):
+            (folder / path).parent.mkdir(parents=True, exist_ok=True)
+            (folder / path).write_text(path)
+
+    files = launch._train_away(train, cohort("a", "b"), 1)
+    assert files == {path: path.encode() for path in ("a/run.json", "a/events", "b/run.json")}
+
+
 @pytest.mark.parametrize("name", ["/a/x", "../x", "a/../../x", "a/../b/x", "b/x", "a", "", ".", "a/..\\..\\x"])
 def test_files_outside_the_run_folders_are_refused(tmp_path, name):
     with pytest.raises(ValueError, match=r"values|belongs to none"):
@@ -267,7 +277,7 @@ def test_a_killed_driver_is_started_again(no_cluster, tmp_path, pytestconfig, re
     assert 0 < len(before) < 4
     again = subprocess.run(command, capture_output=True, text=True, timeout=300)
     assert again.returncode == 0, again.stderr
-    assert f"4 runs, {len(before)} of them finished earlier" in again.stdout
+    assert f"4 runs, {len(before)} of them ended earlier" in again.stdout
     assert where in again.stdout
     assert before.items() <= finished().items()
     assert len(finished()) == 4
@@ -275,6 +285,36 @@ def test_a_killed_driver_is_started_again(no_cluster, tmp_path, pytestconfig, re
         assert len(list(path.parent.glob("events*"))) == 1
         events = EventAccumulator(str(path.parent), size_guidance={"scalars": 0}).Reload()
         assert [scalar.step for scalar in events.Scalars("loss")] == list(range(60))
+
+
+@pytest.mark.slow
+@forks
+@pytest.mark.parametrize("where", ["started", "joined"])
+def test_sigterm_is_heard_though_ray_listens_too(no_cluster, tmp_path, pytestconfig, request, where):
+    if where == "joined":
+        request.getfixturevalue("cluster").add_node(num_cpus=2)
+    command = [
+        sys.executable, "-m", "rnn_compare.main", f"--config={pytestconfig.rootpath}/configs/smoke.py",
+        "--launcher=ray", "--config.sweep.data.window=1,2", f"--workdir={tmp_path}",
+    ]  # fmt: skip
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    wait_until(lambda: list(tmp_path.glob("*/run.json")))
+    process.terminate()
+    said, problems = process.communicate(timeout=100)
+    assert (process.returncode, problems) == (143, "interrupted: the same command goes on from here\n")
+    assert "cohorts were under way; they will be trained from epoch 0" in said
+
+
+@pytest.mark.slow
+@forks
+def test_a_workdir_that_cannot_be_written_ends_the_study(no_cluster, tmp_path, board):
+    def train(runs, folder, show):
+        (folder / runs[0].name).mkdir()
+        (folder / runs[0].name / "run.json").write_text("{}")
+
+    (tmp_path / "a").write_text("in the way")
+    with pytest.raises(OSError, match=r"File exists|Not a directory"):
+        launch.ray([cohort("a")], tmp_path, train, board)
 
 
 @pytest.mark.slow

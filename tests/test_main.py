@@ -1,5 +1,6 @@
 """The program as a user starts it."""
 
+import os
 import re
 import subprocess
 import sys
@@ -44,6 +45,24 @@ def test_smoke_from_the_command_line(smoke, tmp_path):
     again = run(smoke, "--config.train.epochs=6", cwd=tmp_path)
     assert again.returncode == 2
     assert "train.epochs is 5 there and 6 here" in again.stderr
+
+
+def test_a_reader_that_goes_away_does_not_stop_the_study(smoke, tmp_path):
+    command = [sys.executable, "-m", "rnn_compare.main", smoke, "--config.train.epochs=5"]
+    with subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        process.stdout.readline()
+        process.stdout.close()
+        problems = process.stderr.read()
+    assert (process.returncode, problems) == (0, "")
+    assert (tmp_path / "runs/smoke/report.html").exists()
+
+
+def test_a_terminal_that_is_not_utf_8(smoke, tmp_path):
+    environment = os.environ | {"PYTHONIOENCODING": "ascii"}
+    command = [sys.executable, "-m", "rnn_compare.main", smoke, "--dry_run"]
+    result = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, timeout=300)
+    assert (result.returncode, result.stderr) == (0, b"")
+    assert b"inputs [200, 8, 1] ? lstm" in result.stdout
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,10 @@
+import contextlib
 import json
+import os
+import resource
+import shutil
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -9,7 +15,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from tensorboardX.proto.api_pb2 import DataType, Status
 from tensorboardX.proto.plugin_hparams_pb2 import HParamsPluginData
 
-from rnn_compare import fit, interrupt, logs
+from rnn_compare import fit, interrupt, logs, study
 from rnn_compare.config import KEYS, UserError, validate
 from rnn_compare.study import check_workdir, cohorts, execute, expand, split
 from rnn_compare.train import memory_needed
@@ -157,6 +163,98 @@ def test_a_diverged_run_is_reported_and_the_others_go_on(tiny, tmp_path, capsys)
     assert [s.step for s in events.Scalars("loss")] == list(range(at))
 
 
+def test_a_diverged_run_leaves_the_same_files_whoever_is_beside_it_and_whenever_it_is_gone_on_with(
+    tiny, tmp_path, monkeypatch
+):
+    tiny.log.histogram_every, bad, good = 2, "lstm-learning_rate=1e+30-s0", "lstm-learning_rate=0.001-s0"
+    tiny.sweep = {"optimizer.learning_rate": (1e30,)}
+    assert not execute(validate(tiny), tmp_path / "alone", dry_run=False)
+    tiny.sweep = {"optimizer.learning_rate": (0.001, 1e30)}
+    assert not execute(validate(tiny), tmp_path / "beside", dry_run=False)
+    interrupted(validate(tiny), tmp_path / "killed", monkeypatch, at=6)
+    shutil.copytree(tmp_path / "beside" / good, tmp_path / "killed" / good, dirs_exist_ok=True)
+    assert not execute(validate(tiny), tmp_path / "killed", dry_run=False)  # only the bad one, from epoch 6
+    seen = {}
+    for name in ("alone", "beside", "killed"):
+        events = EventAccumulator(str(tmp_path / name / bad), size_guidance={"scalars": 0, "histograms": 0}).Reload()
+        tags = events.Tags()
+        seen[name] = {tag: [s.step for s in events.Scalars(tag)] for tag in tags["scalars"]}
+        seen[name] |= {tag: [h.step for h in events.Histograms(tag)] for tag in tags["histograms"]}
+    assert_same_results(tmp_path / "alone", tmp_path / "beside", [bad])
+    assert_same_results(tmp_path / "beside", tmp_path / "killed", [bad, good])
+    assert seen["alone"] == seen["beside"] == seen["killed"]
+    at = json.loads((tmp_path / "alone" / bad / "run.json").read_text())["diverged_at"]
+    assert len(np.load(tmp_path / "alone" / bad / "curves.npz")["loss"]) == at + 1
+    assert seen["alone"]["final/best_loss"] == [at + 1]
+
+
+def test_a_checkpoint_of_another_version_is_told_and_kept(tiny, tmp_path, monkeypatch):
+    interrupted(validate(tiny), tmp_path, monkeypatch, at=3)
+    snapshot = fit.Cohort.snapshot
+    monkeypatch.setattr(fit.Cohort, "snapshot", lambda cohort: {f"new {k}": v for k, v in snapshot(cohort).items()})
+    with pytest.raises(UserError, match="the checkpoint of lstm-s0 is of another version"):
+        execute(validate(tiny), tmp_path, dry_run=False)
+    monkeypatch.undo()
+    assert execute(validate(tiny), tmp_path, dry_run=False)
+
+
+def test_two_studies_with_runs_of_one_name_do_not_go_on_from_each_other(tiny, tmp_path, monkeypatch, capsys):
+    """Names leave out the key of a value that is a word: `zeros` is a kernel's here, a recurrent kernel's there."""
+    tiny.sweep = {"model.kernel_init": ("zeros", "he_normal")}
+    interrupted(validate(tiny), tmp_path / "a", monkeypatch, at=5)
+    tiny.sweep = {"model.recurrent_init": ("zeros", "he_normal")}
+    interrupted(validate(tiny), tmp_path / "a", monkeypatch, at=3)
+    capsys.readouterr()
+    assert execute(validate(tiny), tmp_path / "a", dry_run=False)
+    assert "goes on from epoch 3" in capsys.readouterr().out
+    assert execute(validate(tiny), tmp_path / "b", dry_run=False)
+    assert_same_results(tmp_path / "a", tmp_path / "b", ["lstm-zeros-s0", "lstm-he_normal-s0"])
+
+
+def test_checkpoints_go_by_time_too(tiny, tmp_path, monkeypatch):
+    saved, save = [], fit.Checkpoints.save
+
+    def noting(checkpoints, epoch, arrays):
+        saved.append(epoch)
+        save(checkpoints, epoch, arrays)
+
+    monkeypatch.setattr(fit.Checkpoints, "save", noting)
+    tiny.checkpoint.seconds = 1e-6
+    assert execute(validate(tiny), tmp_path, dry_run=False)
+    assert saved == [3, 5, 7]  # every chunk's end
+
+
+def test_a_run_folder_that_leads_elsewhere_is_refused(tiny, tmp_path):
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "w").mkdir()
+    (tmp_path / "w" / "lstm-s0").symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(UserError, match="lstm-s0 is a link"):
+        execute(validate(tiny), tmp_path / "w", dry_run=False)
+    assert list((tmp_path / "elsewhere").iterdir()) == []
+
+
+def test_a_workdir_that_became_another_studys_while_waiting_for_its_lock_is_refused(pair, tmp_path, monkeypatch):
+    held = study.lock.held
+
+    @contextlib.contextmanager
+    def other_was_here(workdir):
+        with held(workdir):
+            (workdir / "config.json").write_text('{"format": 1, "data.length": 7}')
+            yield
+
+    monkeypatch.setattr(study.lock, "held", other_was_here)
+    with pytest.raises(UserError, match=r"data.length is 7 there and 20 here"):
+        execute(validate(pair), tmp_path, dry_run=False)
+
+
+def test_half_written_files_of_killed_processes_are_removed(tiny, tmp_path):
+    (tmp_path / "lstm-s0").mkdir()
+    for part in (tmp_path / ".config.json.1.part", tmp_path / "lstm-s0" / ".curves.npz.1.part"):
+        part.write_text("half")
+    assert execute(validate(tiny), tmp_path, dry_run=False)
+    assert not list(tmp_path.rglob("*.part"))
+
+
 def test_a_workdir_of_another_config_is_refused(pair, tmp_path):
     execute(validate(pair), tmp_path, dry_run=False)
     pair.train.epochs = 8
@@ -203,6 +301,69 @@ def test_a_cohort_that_is_too_large_is_split_by_what_it_needs(tiny):
     assert [len(part) for part in split(cohort, 1)] == [1] * 11
 
 
+def test_runs_that_another_sweep_left_are_reported_under_this_one(tiny, tmp_path):
+    assert execute(validate(tiny), tmp_path, dry_run=False)
+    tiny.sweep = {"model.cell": ("lstm", "gru")}
+    assert execute(validate(tiny), tmp_path, dry_run=False)
+    assert "2 of 2 runs have ended" in (tmp_path / "report.md").read_text()
+    tiny.sweep = {}
+    assert execute(validate(tiny), tmp_path, dry_run=False)
+    assert "1 of 1 runs have ended" in (tmp_path / "report.md").read_text()
+
+
+def test_two_runs_that_do_not_fit_together_are_trained_one_by_one(tiny):
+    tiny.seeds = 2
+    (pair,) = cohorts(expand(validate(tiny)))
+    assert split(pair, memory_needed(pair[0].config, 2)) == [pair]
+    assert [len(part) for part in split(pair, memory_needed(pair[0].config, 2) - 1)] == [1, 1]
+
+
+def test_a_cohort_has_no_more_runs_than_files_can_be_open(tiny, monkeypatch):
+    tiny.seeds = 11
+    (cohort,) = cohorts(expand(validate(tiny)))
+    monkeypatch.setattr(study, "most_open_files", lambda: 4)
+    assert sorted(len(part) for part in split(cohort, 10**12)) == [3, 4, 4]
+
+
+def test_the_limit_of_open_files_is_raised_as_far_as_it_goes():
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    try:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (before[0] // 2, before[1]))
+        study.most_open_files()
+        assert resource.getrlimit(resource.RLIMIT_NOFILE) == (before[1], before[1])
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)
+
+
+def test_a_run_that_no_memory_holds_is_refused_before_it_is_tried(tiny, tmp_path, monkeypatch):
+    monkeypatch.setattr(study, "device_memory", lambda: 1000)
+    with pytest.raises(UserError, match=r"config.data.length=20 with .* needs .* GB of memory, and there are 1e-06"):
+        execute(validate(tiny), tmp_path, dry_run=False)
+
+
+def test_a_whole_study_on_several_devices(pytestconfig, tmp_path):
+    """Seven runs on four virtual devices: four and three; their bits are those of one device."""
+    for devices in (1, 4):
+        environment = os.environ | {"XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}"}
+        command = [
+            sys.executable, "-W", "error", "-m", "rnn_compare.main", f"--workdir={tmp_path / str(devices)}",
+            f"--config={pytestconfig.rootpath}/configs/smoke.py", "--config.train.epochs=9", "--config.seeds=7",
+            "--config.sweep.model.cell=lstm", "--config.data.length=50", "--config.speed.limit=0",
+        ]  # fmt: skip
+        result = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
+        assert result.returncode == 0, result.stderr
+        assert ("4 stacked runs" in result.stdout) == (devices == 4)
+    assert_same_results(tmp_path / "1", tmp_path / "4", [f"lstm-s{seed}" for seed in range(7)])
+
+
+def test_the_table_knows_how_many_epochs_each_cohort_has(tiny, tmp_path, monkeypatch):
+    rows = []
+    monkeypatch.setattr(study, "Board", lambda found, tally: rows.extend(found) or logs.Board(found, tally))
+    tiny.sweep = {"train.epochs": (3, 5)}
+    assert execute(validate(tiny), tmp_path, dry_run=False)
+    assert [(row.epochs, row.done) for row in rows] == [(3, 3), (5, 5)]
+
+
 def test_a_cohort_that_fails_does_not_stop_the_others_and_is_tried_again_only_when_asked(
     pair, tmp_path, monkeypatch, capsys
 ):
@@ -226,6 +387,45 @@ def test_a_cohort_that_fails_does_not_stop_the_others_and_is_tried_again_only_wh
     assert execute(validate(pair), tmp_path, dry_run=False, retry_failed=True)
     assert json.loads((tmp_path / "lstm-s0" / "run.json").read_text())["status"] == "finished"
     assert (tmp_path / "gru-s0" / "run.json").stat().st_mtime_ns == gru
+
+
+def test_a_failure_after_some_runs_have_ended_leaves_those_alone(tiny, tmp_path, monkeypatch):
+    tiny.seeds = 3
+    evaluate = fit.held_out.evaluate
+
+    def broken(model, config, seed, params):
+        if seed == 1:
+            raise RuntimeError("no memory")
+        return evaluate(model, config, seed, params)
+
+    monkeypatch.setattr(fit.held_out, "evaluate", broken)
+    assert not execute(validate(tiny), tmp_path, dry_run=False)
+    statuses = [json.loads((tmp_path / f"lstm-s{seed}" / "run.json").read_text())["status"] for seed in range(3)]
+    assert statuses == ["finished", "failed", "failed"]
+    events = EventAccumulator(str(tmp_path / "lstm-s1")).Reload()
+    assert events.Tensors("status/text_summary")[0].tensor_proto.string_val[0] == b"failed: RuntimeError: no memory"
+    assert "_hparams_/session_end_info" in events.summary_metadata
+
+
+def test_a_failed_cohort_is_tried_again_from_its_checkpoint(tiny, tmp_path, monkeypatch, capsys):
+    tiny.checkpoint.epochs = 3
+    show = logs.Board.train
+
+    def broken(board, i, done, loss=None):
+        if done == 5:
+            raise RuntimeError("for once")
+        show(board, i, done, loss)
+
+    monkeypatch.setattr(logs.Board, "train", broken)
+    assert not execute(validate(tiny), tmp_path / "a", dry_run=False)
+    assert not execute(validate(tiny), tmp_path / "a", dry_run=False)
+    assert "1 of those failed: --retry_failed tries them again" in capsys.readouterr().out
+    monkeypatch.undo()
+    assert execute(validate(tiny), tmp_path / "a", dry_run=False, retry_failed=True)
+    assert "lstm-s0 goes on from epoch 3" in capsys.readouterr().out
+    assert execute(validate(tiny), tmp_path / "b", dry_run=False)
+    assert_same_results(tmp_path / "a", tmp_path / "b", ["lstm-s0"])
+    assert not (tmp_path / "a" / "checkpoints").exists()
 
 
 def test_hparams_page_has_a_row_per_run_with_types_domains_and_metrics(tiny, tmp_path):

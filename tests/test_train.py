@@ -13,7 +13,7 @@ from rnn_compare import optimizers
 from rnn_compare.config import validate
 from rnn_compare.model import losses, make_model
 from rnn_compare.optimizers import Hyper
-from rnn_compare.train import METRICS, Cohort, gradients, init_batch, init_state, recipe
+from rnn_compare.train import METRICS, Cohort, gradients, init_batch, init_state, memory_needed, program, recipe
 
 
 def fit(runs, stop_every=1000):
@@ -134,6 +134,15 @@ def test_a_diverged_run_keeps_the_last_parameters_that_gave_a_finite_loss(tiny):
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves((errors, grads)))
     last = np.flatnonzero(np.isfinite(curves["loss"][:, 0]))[-1]
     assert losses(errors)["loss"] == pytest.approx(curves["loss"][last, 0], rel=1e-6)
+
+
+def test_runs_that_differ_in_numbers_share_a_program_and_a_long_chunk_costs_no_memory(tiny):
+    first = validate(tiny)
+    tiny.optimizer.learning_rate, tiny.model.kernel_init, tiny.data.discount = 0.01, "zeros", 0.5
+    assert program(validate(tiny), 2) is program(first, 2)
+    needed = memory_needed(first, 2)
+    tiny.train.chunk = 2**31 - 1
+    assert memory_needed(validate(tiny), 2) < needed + 1000
 
 
 def test_a_snapshot_of_other_runs_is_refused(tiny):

@@ -27,7 +27,7 @@ class Claim(NamedTuple):
 
     title: str
     effect: str
-    bounds: stats.Claim
+    bounds: stats.Bounds
     needs: str
     measure: str | None
     above: str

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple, TypeVar
 import numpy as np
 
 from rnn_compare.config import KEYS, UserError, settings
-from rnn_compare.runs import DIVERGED, FAILED, FINISHED
+from rnn_compare.runs import DIVERGED, FAILED, FINISHED, different
 from rnn_compare.stats import Paired, measures, paired
 
 T = TypeVar("T")
@@ -143,10 +143,18 @@ def load(workdir: Path) -> Results:
     if not path.exists():
         raise UserError(f"--workdir={workdir} holds no study: it has no config.json")
     config = {key: KEYS[key].default for key in KEYS} | read(path, lambda: dict(json.loads(path.read_text())))
-    order = read(path, lambda: {place(setting): i for i, setting in enumerate(settings(config["sweep"]))})
-    found = (read_run(path.parent) for path in sorted(workdir.glob("*/run.json")))
-    # A run of a value that the sweep no longer has, or of a seed beyond the last, belongs to an earlier study.
-    runs = [run for run in found if place(run.about["axes"]) in order and run.seed < config["seeds"]]
+    wanted = read(path, lambda: list(settings(config["sweep"])))
+    order = {place(setting): i for i, setting in enumerate(wanted)}
+    found = (read_run(path.parent, list(wanted[0])) for path in sorted(workdir.glob("*/run.json")))
+
+    def belongs(run: Result) -> bool:
+        """Not if it was left by a study of other axes, of more values of an axis, or of more seeds."""
+        expected, config_then = config | run.about["axes"], run.about["config"]
+        keys = config_then.keys() & KEYS.keys() - {"seeds"}
+        alike = not different({key: expected[key] for key in keys}, {key: config_then[key] for key in keys})
+        return alike and place(run.about["axes"]) in order and run.seed < config["seeds"]
+
+    runs = [run for run in found if belongs(run)]
     runs.sort(key=lambda run: (order[place(run.about["axes"])], run.seed))
     environment, speed = workdir / "environment.json", workdir / "speed.json"
     return Results(
@@ -160,8 +168,8 @@ def load(workdir: Path) -> Results:
     )
 
 
-def read_run(folder: Path) -> Result:
-    """A run that has ended.
+def read_run(folder: Path, axes: list[str]) -> Result:
+    """A run that has ended, with its place on these axes: it may have been trained when the study had others.
 
     Raises:
         UserError: one of its files cannot be read.
@@ -170,8 +178,8 @@ def read_run(folder: Path) -> Result:
 
     def about() -> dict[str, Any]:
         content = json.loads(path.read_text())
-        content["config"]["model.cell"], content["name"], content["axes"], content["seed"], content["status"]
-        return content
+        content["config"]["model.cell"], content["name"], content["seed"], content["status"]
+        return content | {"axes": {key: content["config"][key] for key in axes}}
 
     run = read(path, about)
     if run["status"] == FAILED:
