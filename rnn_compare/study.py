@@ -222,10 +222,12 @@ def execute(
     except ValueError as error:
         raise UserError(f"config.train.backend: {error}") from None
     if dry_run:
-        todo = plan(runs, workdir, retry_failed)
-        for cohort in todo:
+        total = 0.0
+        for cohort in plan(runs, workdir, retry_failed):
             seconds = seconds_per_epoch(cohort[0].config) * len(cohort) * cohort[0].config.train.epochs
             say(f"{launch.title(cohort)}: about {seconds / 60:.1f} minutes here, by the second epoch of one run")
+            total += seconds
+        say(f"in all about {total / 60:.1f} minutes")
         return True
     try:
         work(config, runs, workdir, run_cohorts, retry_failed)

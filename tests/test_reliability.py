@@ -12,6 +12,9 @@ import numpy as np
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from rnn_compare.checkpoint import begun
+from rnn_compare.runs import over
+
 EPOCHS = 240
 CONFIG = f"""
 from rnn_compare import config as base
@@ -78,7 +81,7 @@ def contents(workdir):
     found = {}
     for run in sorted(path.parent for path in workdir.glob("*/run.json")):
         found[run.name, "run"] = json.loads((run / "run.json").read_text())
-        for file in ("curves.npz", "params.npz"):
+        for file in ("curves.npz", "params.npz", "predictions.npz"):
             for name, array in np.load(run / file).items():
                 if name != "seconds_per_epoch":
                     found[run.name, file, name] = (array.dtype.str, array.shape, array.tobytes())
@@ -115,12 +118,18 @@ def phase(workdir):
     return "training" if (workdir / ".holder.json").exists() else "starting"
 
 
+def unfinished(workdir, folder, names):
+    """Whether a folder of checkpoints holds what some of its runs can go on from."""
+    return any(path.name.isdecimal() for path in folder.iterdir()) and not all(over(workdir / name) for name in names)
+
+
 def kill_often(start, undisturbed, folder, kills, seed):
     """SIGKILL at random moments until so many have hit; every study ends as the undisturbed one. Returns the phases."""
     rng, phases, studies = random.Random(seed), [], 0
     while len(phases) < kills:
         workdir, studies = folder / str(studies), studies + 1
         while True:
+            waiting = [folder for folder, names in begun(workdir).items() if unfinished(workdir, folder, names)]
             process = start(workdir)
             try:
                 process.wait(rng.uniform(0, 1.1 * undisturbed[1]) if len(phases) < kills else None)
@@ -129,8 +138,9 @@ def kill_often(start, undisturbed, folder, kills, seed):
                 process.communicate()
                 phases.append(phase(workdir))
                 continue
-            _, problems, code = end(process)
+            out, problems, code = end(process)
             assert code == 0, problems
+            assert out.count("goes on from epoch") == len(waiting)
             break
         assert_same(workdir, undisturbed)
     return phases

@@ -145,7 +145,17 @@ def test_dry_run_writes_nothing(pair, tmp_path, capsys):
     assert execute(validate(pair), tmp_path / "new", dry_run=True)
     assert list(tmp_path.iterdir()) == []
     said = capsys.readouterr().out
-    for word in ("lstm-s0", "gru-s0", "7 epochs", "[20, 3, 1]", "cpu", "backend cpu", " GB", "minutes here"):
+    for word in (
+        "lstm-s0",
+        "gru-s0",
+        "7 epochs",
+        "[20, 3, 1]",
+        "cpu",
+        "backend cpu",
+        " GB",
+        "minutes here",
+        "in all about",
+    ):
         assert word in said
 
 
