@@ -256,7 +256,8 @@ def reproduction(results: Results) -> Sequence[Block]:
              Code("from rnn_compare.config import base as get_config"),
              Text("which is a config file with every key at its default, and give the keys that differ as flags:"),
              Code(" \\\n    ".join([again, *overrides(results)]))]  # fmt: skip
-    machine = [[key.replace("_", " "), words(value)] for key, value in (found | packages).items()]
+    named = {key.replace("_", " "): value for key, value in found.items()} | packages
+    machine = [[name, words(value)] for name, value in named.items()]
     if machine:
         said.append(Table(["machine", "of the last start"], machine))
     meanings = {key: declared.meaning for key, declared in KEYS.items()} | {"sweep": "axes of the study"}

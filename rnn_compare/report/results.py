@@ -230,7 +230,9 @@ def place(axes: dict[str, Any]) -> str:
 
 def words(value: Any) -> str:
     """A config's value as a person writes it."""
-    return " + ".join(map(words, value)) if isinstance(value, list | tuple) else str(value).removesuffix(".0")
+    if isinstance(value, list | tuple):
+        return " + ".join(map(words, value))
+    return value if isinstance(value, str) else str(value).removesuffix(".0")
 
 
 def label(setting: Setting) -> str:
