@@ -76,11 +76,11 @@ def verdicts(results: Results, judged: Judged) -> Sequence[Block]:
     first = next(iter(judged.values()))
     if single(results):
         return [Row([card(verdict) for verdict in first]), rule]
-    on = [of_claim(judged, i) for i in range(len(first))]
     said: list[Block] = [
         Text(f"Of {len(judged)} settings: {' '.join(f'“{title}” {counts}.' for title, counts in tallies(judged))} "
              "There is no verdict over all settings.")]  # fmt: skip
-    for verdict, found in zip(first, on, strict=True):
+    for i, verdict in enumerate(first):
+        found = of_claim(judged, i)
         if verdict.claim.measure:
             said += [Heading(verdict.claim.title, 3), verdict_table(found)]
         else:
