@@ -125,7 +125,8 @@ class Key(NamedTuple):
         meaning: what it does, with its unit.
         stacks: whether runs that differ in it can share one compiled program, because it only changes the
             numbers a run starts from or is fed with.
-        free: whether a study may be gone on with at another value, because no result depends on it.
+        free: whether a study may be gone on with at another value, because no run's result and no rule by which
+            a claim is judged depends on it.
     """
 
     default: Any
@@ -174,22 +175,26 @@ KEYS: dict[str, Key] = {
     "checkpoint.keep": Key(2, whole(1), "checkpoints that are kept of a cohort on its way", True, True),
     "log.histogram_every": Key(100, whole(1), "epochs between histograms of the parameters"),
     "speed.limit": Key(
-        0.0, number(0), "seconds that measuring the cells' speed may take at the end; 0: not measured", True, True
+        0.0,
+        number(0),
+        "seconds that measuring the cells' speed may take at the end, with each backend; 0: not measured",
+        True,
+        True,
     ),
     "speed.precision": Key(
-        0.01,
+        0.005,
         number(above=0),
         "half the width of the speed ratio's interval at which measuring ends, relative",
         True,
         True,
     ),
-    "claims.faster": Key(
-        1.0384, number(above=0), "the post's claim: an LSTM epoch takes so many GRU epochs", True, True
-    ),
+    "claims.faster": Key(1.0384, number(above=0), "the post's claim: an LSTM epoch takes so many GRU epochs", True),
     "claims.faster_margin": Key(
-        0.01, number(above=0), "how near the measured ratio must be for the claim to hold", True, True
+        0.01, number(above=0), "how near the measured ratio must be for the claim to hold", True
     ),
-    "claims.seeds": Key(10, whole(2), "least seeds with which a claim about loss or volatility is judged", True, True),
+    "claims.seeds": Key(
+        10, whole(2), "least pairs of finished runs with which a claim about loss or volatility is judged", True
+    ),
 }
 
 

@@ -3,6 +3,7 @@
 import os
 import platform
 import shlex
+import subprocess
 import sys
 import time
 from importlib import metadata
@@ -10,6 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import jax
+
+import rnn_compare
 
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "numpy", "numba", "scipy")
 
@@ -25,8 +28,22 @@ def environment() -> dict[str, Any]:
         "devices": [f"{device.platform} ({device.device_kind})" for device in jax.devices()],
         "system": platform.platform(),
         "python": platform.python_version(),
-        "packages": {name: metadata.version(name) for name in PACKAGES},
+        "packages": {"rnn_compare": rnn_compare.__version__}
+        | commit(Path(__file__).parents[1])
+        | {name: metadata.version(name) for name in PACKAGES},
     }
+
+
+def commit(folder: Path) -> dict[str, str]:
+    """The commit of a git checkout, "-dirty" behind it if files differ; empty where there is no checkout or no git."""
+    if not (folder / ".git").exists():
+        return {}
+    command = ["git", "describe", "--always", "--dirty"]
+    try:
+        said = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=True)
+    except (OSError, subprocess.CalledProcessError):
+        return {}
+    return {"commit": said.stdout.strip()}
 
 
 def cpu() -> str:

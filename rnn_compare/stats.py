@@ -7,6 +7,7 @@ import numpy as np
 from scipy.stats import bootstrap, norm, t, trim_mean, wilcoxon
 
 Bounds = tuple[float, float]
+HOLDS, FAILS, UNDECIDED = "holds", "does not hold", "undecided"
 
 
 def measures(loss: np.ndarray, level: float = 1.0) -> dict[str, float]:
@@ -218,14 +219,14 @@ def verdict(result: Paired, bounds: Bounds) -> str:
         bounds: the lowest and the highest effect, both excluded, for which the claim is true; may be infinite.
 
     Returns:
-        "holds" if the interval lies within the claim, "does not hold" if it lies outside, "undecided" if it lies across
-        a border of the claim or is NaN.
+        `HOLDS` if the interval lies within the claim, `FAILS` if it lies outside, `UNDECIDED` if it lies across a
+        border of the claim or is NaN.
     """
     if bounds[0] < result.low and result.high < bounds[1]:
-        return "holds"
+        return HOLDS
     if result.high <= bounds[0] or result.low >= bounds[1]:
-        return "does not hold"
-    return "undecided"
+        return FAILS
+    return UNDECIDED
 
 
 def seeds_to_decide(result: Paired, bounds: Bounds) -> float:
@@ -244,7 +245,7 @@ def seeds_to_decide(result: Paired, bounds: Bounds) -> float:
     """
     if math.isnan(result.low):
         return math.nan
-    if verdict(result, bounds) != "undecided":
+    if verdict(result, bounds) != UNDECIDED:
         return result.n
     ratios = result.effect, result.low, result.high, *bounds
     effect, low, high, lowest, highest = (math.log(x) if x > 0 else -math.inf for x in ratios)

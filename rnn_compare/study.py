@@ -29,6 +29,7 @@ from rnn_compare.environment import environment
 from rnn_compare.fit import attempt
 from rnn_compare.logs import Board, Row, say, write_study_log
 from rnn_compare.model import make_model
+from rnn_compare.report.results import read_speeds
 from rnn_compare.runs import (
     FINISHED,
     Run,
@@ -290,22 +291,35 @@ def plan(runs: list[Run], workdir: Path, retry_failed: bool) -> list[list[Run]]:
 
 
 def write_speed(config: ConfigDict, runs: list[Run], workdir: Path) -> None:
-    """Measures the two cells' speed at the study's first setting, if that is asked for and has not been done.
+    """Measures the two cells' speed with each `train.backend`, at the study's first setting with it, if asked for.
 
-    A cell of which no run could be trained is not tried here.
+    What was measured with the same limit and precision is kept. A cell of which no run could be trained is not tried.
+
+    Raises:
+        UserError: `speed.json` cannot be read.
     """
-    path, limit = workdir / "speed.json", config.speed.limit
-    trained = {run.config.model.cell for run in runs if ended(run, workdir, retry_failed=True)}
-    if not limit or path.exists() or not trained >= {"lstm", "gru"}:
+    path, asked = workdir / "speed.json", {"limit": config.speed.limit, "precision": config.speed.precision}
+    if not config.speed.limit:
         return
-    say(f"measuring the cells' speed, at most {limit:g} s")
-    lstm, gru = (with_cell(runs[0].config, cell) for cell in ("lstm", "gru"))
-    result = speed.measure(lstm, gru, config.speed.precision, limit)
-    write_atomically(path, json.dumps(result) + "\n")
-    say(
-        f"an LSTM epoch takes {result['ratio']:.3g} ({result['low']:.3g} to {result['high']:.3g}) times a GRU epoch, "
-        f"{result['pairs']} pairs"
-    )
+    measured = {backend: found.about for backend, found in read_speeds(path).items()}
+    trained = [run.config for run in runs if ended(run, workdir, retry_failed=True)]
+    for backend in dict.fromkeys(run.config.train.backend for run in runs):
+        cells = {c.model.cell for c in trained if c.train.backend == backend}
+        if asked.items() <= measured.get(backend, {}).items() or not cells >= {"lstm", "gru"}:
+            continue
+        say(f"measuring the cells' speed with backend {backend}, at most {config.speed.limit:g} s")
+        first = next(run.config for run in runs if run.config.train.backend == backend)
+        try:
+            result = speed.measure(with_cell(first, "lstm"), with_cell(first, "gru"), **asked)
+        except jax.errors.JaxRuntimeError as error:  # out of memory, for one: the runs shall be reported all the same
+            say(f"the speed could not be measured: {str(error).splitlines()[0]}")
+            continue
+        measured[backend] = {"train.backend": backend, **asked, **result}
+        write_atomically(path, json.dumps(list(measured.values())) + "\n")
+        say(
+            f"an LSTM epoch takes {result['ratio']:.3g} ({result['low']:.3g} to {result['high']:.3g}) times a GRU "
+            f"epoch, {result['pairs']} pairs"
+        )
 
 
 def with_cell(config: ConfigDict, cell: str) -> ConfigDict:

@@ -1,4 +1,5 @@
 import re
+from pathlib import Path
 
 import pytest
 
@@ -186,10 +187,16 @@ def test_a_file_that_does_not_exist(tmp_path):
         load(str(tmp_path / "some_folder/"))
 
 
-@pytest.mark.parametrize("name", ["post8", "smoke"])
-def test_shipped_configs_are_valid(name, pytestconfig):
-    config = load(str(pytestconfig.rootpath / "configs" / f"{name}.py"))
-    assert config.sweep["model.cell"] == ("lstm", "gru")
+CONFIGS = sorted(Path(__file__).parents[1].joinpath("configs").glob("*.py"))
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
+def test_shipped_configs_are_valid(path):
+    assert load(str(path)).sweep["model.cell"] == ("lstm", "gru")
+
+
+def test_measuring_ends_at_half_the_width_in_which_the_claim_about_speed_holds():
+    assert KEYS["speed.precision"].default <= KEYS["claims.faster_margin"].default / 2
 
 
 def test_the_readme_lists_every_key_with_its_default(pytestconfig):

@@ -42,6 +42,7 @@ def test_smoke_from_the_command_line(smoke, tmp_path):
     assert "lstm-s0" in result.stdout
     assert "finished" in result.stdout
     assert (tmp_path / "runs/smoke/loss.png").exists()
+    assert (tmp_path / "runs/smoke/speed.json").exists()
     again = run(smoke, "--config.train.epochs=6", cwd=tmp_path)
     assert again.returncode == 2
     assert "train.epochs is 5 there and 6 here" in again.stderr

@@ -1,11 +1,13 @@
 import json
 import math
 import re
+import shlex
 import subprocess
 import sys
 
 import numpy as np
 import pytest
+from matplotlib.figure import Figure
 
 from rnn_compare import config, report
 from rnn_compare.config import UserError
@@ -46,12 +48,21 @@ class Study:
         stretch = np.ones((30, 7), np.float32)
         np.savez(self.folder / name / "predictions.npz", predictions=stretch, targets=stretch, change=stretch[:, 0])
 
-    def speed(self, ratios, low, high):
-        gru = np.full(len(ratios), 0.05)
-        ratio = float(np.exp(np.mean(np.log(ratios))))
-        content = {"backend": "cpu", "device": "a box", "units": 16, "pairs": len(ratios), "ratio": ratio,
-                   "low": low, "high": high, "lstm_seconds": list(gru * ratios), "gru_seconds": list(gru)}  # fmt: skip
+    def speed(self, **backends):
+        """Measurements, each given by its ratios, low and high."""
+        content = []
+        for backend, (ratios, low, high) in backends.items():
+            gru = np.full(len(ratios), 0.05)
+            ratio = float(np.exp(np.mean(np.log(ratios))))
+            content.append({"train.backend": backend, "backend": "cpu" if backend == "auto" else backend,
+                            "device": "a box", "units": 16, "pairs": len(ratios), "ratio": ratio, "low": low,
+                            "high": high, "lstm_seconds": list(gru * ratios), "gru_seconds": list(gru)})  # fmt: skip
         (self.folder / "speed.json").write_text(json.dumps(content))
+
+    def lose(self, name):
+        """Makes a run one that diverged."""
+        path = self.folder / name / "run.json"
+        path.write_text(json.dumps(json.loads(path.read_text()) | {"status": "diverged", "diverged_at": 7}))
 
     def write(self):
         report.write(self.folder)
@@ -94,8 +105,9 @@ def test_verdicts_have_the_numbers_that_one_gets_by_hand(study):
         assert "The GRU ends at the lower loss" in text
         assert f"{effect:.4g}" in text
         assert "it is decided, by 10 pairs of runs" in text
-        assert "0.001953 (Wilcoxon)" in text
+        assert re.search(r"Wilcoxon p(: |</dt><dd>)0.001953", text)
         assert "in 100% of the pairs" in text
+        assert text.index("? undecided" if text == markdown else "?</span> undecided") < text.index("Loss curves")
     assert "✓</span> holds" in html
     assert "? undecided" in markdown
 
@@ -129,23 +141,23 @@ def test_with_too_few_seeds_nothing_is_judged(tmp_path):
     [(1.03, 1.045, "holds"), (1.0, 1.02, "does not hold"), (1.05, 1.07, "does not hold"), (1.02, 1.04, "undecided")],
 )
 def test_speed_is_judged_by_the_measured_interval(study, low, high, word):
-    study.speed(np.array([1.03, 1.04, 1.05, 0.99]), low, high)
+    study.speed(auto=(np.array([1.03, 1.04, 1.05, 0.99]), low, high), scan=([2.0, 2.0], 2.0, 2.0))
     faster = study.judge()[2]
     assert (faster.word, faster.result.n, faster.gru_better) == (word, 4, 0.75)
     assert faster.claim.title == "The GRU trains 3.84% faster"
     assert faster.claim.bounds == pytest.approx((1.0284, 1.0484))
     html, _ = study.write()
     assert "the post&#x27;s number is from its own GPU; ours is for this machine and backend" in html
-    assert "backend cpu, a box, 16 units" in html
+    assert "<dt>measured on</dt><dd>backend cpu, device a box</dd>" in html
+    assert "backend cpu, device a box, 16 units" in html
 
 
 def test_pairs_with_a_run_that_diverged_are_left_out_and_counted(study):
-    path = study.folder / "gru-s4" / "run.json"
-    path.write_text(json.dumps(json.loads(path.read_text()) | {"status": "diverged", "diverged_at": 7}))
+    study.lose("gru-s4")
     lower = study.judge()[0]
     assert (lower.result.n, lower.left_out, lower.word) == (9, 1, "undecided")
     html, _ = study.write()
-    assert "9; 1 left out" in html
+    assert "<dd>9; 1 left out (LSTM diverged in 0, GRU in 1)</dd>" in html
     assert "diverged at epoch 7" in html
     assert "1 of them diverged and 0 failed" in html
 
@@ -153,15 +165,23 @@ def test_pairs_with_a_run_that_diverged_are_left_out_and_counted(study):
 def test_a_loss_that_never_moves_has_no_volatility_to_compare(study):
     study.add("lstm", 0, np.ones(EPOCHS), name="flat")  # in the place of lstm-s0: the last one counts
     (study.folder / "lstm-s0" / "run.json").unlink()
-    assert study.judge()[1].result.n == 9
+    lower, volatile, _ = study.judge()
+    assert (lower.result.n, lower.why) == (10, "")
+    assert (volatile.result.n, volatile.why) == (9, "LSTM has no such measure in 1, GRU in 0")
+
+
+def test_a_left_out_pair_says_how_its_runs_ended():
+    assert claims.why(["diverged", "diverged", "failed"], ["diverged"]) == (
+        "LSTM diverged in 2, GRU in 1; LSTM failed in 1, GRU in 0"
+    )
 
 
 @pytest.mark.parametrize(
     ("paired", "least", "words"),
     [
-        (Paired(10, 0.75, 0.5, 1.25, 1, 0), 10, "about 40 seeds"),  # twice as wide as it may be: 10 · 2²
+        (Paired(10, 0.5, 0.25, 2, 1, 0), 10, "about 40 seeds"),  # in logarithms twice as wide as it may be: 10 · 2²
         (Paired(10, 1.0, 0.8, 1.1, 1, 0), 10, "no number of seeds"),
-        (Paired(4, 0.75, 0.5, 1.25, 1, 0), 10, "too few seeds (4): at least 16 seeds"),
+        (Paired(4, 0.5, 0.25, 2, 1, 0), 10, "too few seeds (4): at least 16 seeds"),
         (Paired(0, *[math.nan] * 5), 10, "too few seeds (0): at least 10 seeds"),
     ],
 )
@@ -175,15 +195,72 @@ def test_rounding_up():
 
 
 def test_each_setting_has_its_verdict(tmp_path):
-    study = Study(tmp_path, 10, {"model.cell": ("lstm", "gru"), "data.discount": (0.9, 0.95)})
-    for discount, end in ((0.9, 0.5), (0.95, 2.0)):
+    ends = {0.9: 0.5, 0.95: 2.0, 0.99: 0.5}
+    study = Study(tmp_path, 10, {"model.cell": ("lstm", "gru"), "data.discount": tuple(ends)})
+    for discount, end in ends.items():
         for seed in range(10):
-            for cell, loss in (("lstm", 1.0), ("gru", end * 1.01 ** (-1) ** seed)):
-                study.add(cell, seed, curve(loss, 0.1), f"{cell}-{discount}-{seed}",
+            for cell, loss in (("lstm", curve(1.0, 0.1)), ("gru", curve(end * 1.01 ** (-1) ** seed, 0.05))):
+                study.add(cell, seed, loss, f"{cell}-{discount}-{seed}",
                           {"model.cell": cell, "data.discount": discount})  # fmt: skip
+    study.lose("gru-0.99-3")
     html, markdown = study.write()
-    assert re.search(r"#1 discount 0.9 .*✓ holds.*\n.*#2 discount 0.95 .*✗ does not hold", markdown)
-    assert "holds in 1, does not hold in 1, undecided in 0" in html
+    lower, volatile = (
+        [[cell.strip() for cell in row.split("|")[1:-1]] for row in part.splitlines() if row.startswith("| #")]
+        for part in re.split("\n### .*\n", markdown)[1:3]
+    )
+    effect = 0.5 * (1 + math.exp(0.05)) / (1 + math.exp(0.1))
+    assert float(lower[0].pop(2)) == pytest.approx(effect, rel=1e-3)
+    low, high = map(float, lower[0].pop(2).split(" to "))
+    assert effect / 1.01 < low < effect < high < effect * 1.01
+    assert lower[0] == [
+        "#1 discount 0.9",
+        "✓ holds",
+        "10",
+        "0",
+        "100%",
+        "0.001953",
+        "it is decided, by 10 pairs of runs",
+    ]
+    assert lower[1][:2] == ["#2 discount 0.95", "✗ does not hold"]
+    assert lower[1][6] == "0%"
+    assert lower[2][:2] == ["#3 discount 0.99", "? undecided"]
+    assert lower[2][4:6] == ["9", "1 (LSTM diverged in 0, GRU in 1)"]
+    assert lower[2][8] == "too few pairs of runs (9): at least 10 pairs of runs"
+    assert [row[1] for row in volatile] == ["✓ holds", "✓ holds", "? undecided"]
+    titles = ["### The GRU ends at the lower loss", "### The LSTM's loss is the more volatile"]
+    assert [line for line in markdown.splitlines() if line.startswith("### ")][:2] == titles
+    counts = (
+        ("The GRU ends at the lower loss", "holds in 1, does not hold in 1, undecided in 1"),
+        ("The LSTM's loss is the more volatile", "holds in 2, does not hold in 0, undecided in 1"),
+    )
+    for title, count in counts:
+        assert f"“{title}” {count}." in markdown
+        assert f"- {title}: {count} of 3 settings\n" in (tmp_path / "summary.md").read_text()
+    assert "Every measure" not in html
+    assert "A setting&#x27;s number is that of the table below" in html
+
+
+def test_speed_is_that_of_a_runs_own_backend_and_shown_once(tmp_path):
+    backends, discounts = ("scan", "cpu"), (0.9, 0.95)
+    study = Study(tmp_path, 1, {"model.cell": ("lstm", "gru"), "train.backend": backends, "data.discount": discounts})
+    for backend in backends:
+        for discount in discounts:
+            for cell in ("lstm", "gru"):
+                study.add(cell, 0, curve(1, 0.1), f"{cell}-{backend}-{discount}",
+                          {"model.cell": cell, "train.backend": backend, "data.discount": discount})  # fmt: skip
+    study.speed(scan=([1.03, 1.04], 1.03, 1.04), cpu=([1.2, 1.3], 1.2, 1.3))
+    results = load(tmp_path)
+    labels = results.labels()
+    judged = {labels[setting]: claims.judge(results, runs) for setting, runs in results.by_setting().items()}
+    assert [row[2].word for row in judged.values()] == ["holds", "holds", "does not hold", "does not hold"]
+    html, _ = study.write()
+    for backend in backends:
+        assert html.count(f"<dd>backend {backend}, device a box</dd>") == 1
+    axes = figures.differences(judged).axes[2]
+    assert [label.get_text() for label in axes.get_yticklabels()] == list(backends)
+    summary = (tmp_path / "summary.md").read_text()
+    assert len(re.findall(r"- The GRU trains .*✓ holds .*; backend scan, device a box\n", summary)) == 1
+    assert len(re.findall(r"- The GRU trains .*✗ does not hold .*; backend cpu, device a box\n", summary)) == 1
 
 
 def test_a_study_of_one_cell_has_no_verdicts(tmp_path):
@@ -252,6 +329,8 @@ def test_runs_that_the_config_no_longer_has_are_left_out(study):
         ("gru-s0/predictions.npz", "x"),
         ("config.json", "nothing"),
         ("speed.json", "{}"),
+        ("speed.json", "[{}]"),
+        ("speed.json", '[{"train.backend": "auto", "backend": "cpu", "device": "a box", "units": 16}]'),
         ("environment.json", "3"),
     ],
 )
@@ -282,15 +361,135 @@ def test_times_are_summed_over_runs(study):
 
 
 def test_the_loss_figure_has_every_seed_the_median_the_middle_half_and_the_reference(study):
+    study.lose("lstm-s4")
     runs = load(study.folder).runs
     axes = figures.loss({"all": runs}, figures.Style(runs)).axes[0]
     lines = {line.get_label(): line for line in axes.lines}
+    assert "LSTM, median of 10 seeds (1 diverged)" in lines
     median = lines["GRU, median of 10 seeds"]
     np.testing.assert_allclose(median.get_ydata()[-1], 0.8 * (1.05 + 1 / 1.05) / 2 * math.exp(0.05), rtol=1e-5)
     assert median.get_color() == lines["GRU in the post's figure 3"].get_color() == "#E66100"
-    assert median.get_linestyle() != lines["LSTM, median of 10 seeds"].get_linestyle()
+    # In grey print too: all of a cell's lines have its dashes, and the cells' differ.
+    dashes = {color: {line.get_linestyle() for line in axes.lines if line.get_color() == color}
+              for color in figures.COLOURS.values()}  # fmt: skip
+    assert dashes == {"#0072B2": {"-"}, "#E66100": {"--"}}
     assert len(axes.lines) == 2 + 2 + 20
     assert len(axes.collections) == 2
+
+
+def test_of_several_settings_the_loss_figure_shows_no_curve_of_the_post(study):
+    study.lose("lstm-s4")
+    runs = load(study.folder).runs
+    figure = figures.loss({f"#{i} periods 40 + 200, window 1": runs for i in range(20)}, figures.Style(runs))
+    panels = [axes for axes in figure.axes if axes.lines]
+    assert len(panels) == figures.PANELS == 16
+    assert {len(axes.lines) for axes in panels} == {2 + 20}
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == [
+        "LSTM, median of 10 seeds (16 of 160 runs diverged)", "GRU, median of 10 seeds"
+    ]  # fmt: skip
+
+
+def test_a_title_is_cut_between_its_parts_into_lines_of_about_one_length():
+    title = "#1 periods 40 + 200, discount 0.95, trade_cost 0.3, window 1"
+    lines = figures._filled(title, 35).split("\n")
+    assert [line.replace("\N{NO-BREAK SPACE}", " ") for line in lines] == [
+        "#1 periods 40 + 200, discount 0.95,", "trade_cost 0.3, window 1"
+    ]  # fmt: skip
+    assert figures._filled("all", 35) == "all"
+    assert figures._filled("x" * 50, 35) == "x" * 50
+
+
+@pytest.mark.parametrize("low", [0.003, 0.95, 1.0, 4.9])
+@pytest.mark.parametrize("ratio", [1.001, 1.05, 1.3, 2, 4, 9, 30, 200, 1e5, 1e12])
+def test_a_logarithmic_axis_has_three_labels_or_some_more(low, ratio):
+    axes = Figure().subplots()
+    axes.plot([low, low * ratio], [0, 0])
+    figures._log_x(axes)
+    inside = [tick for tick in axes.get_xticks() if axes.get_xlim()[0] <= tick <= axes.get_xlim()[1]]
+    assert 3 <= len(inside) <= 7
+    labels = axes.xaxis.get_major_formatter().format_ticks(inside)
+    assert all(labels)
+    assert len(set(labels)) == len(labels)
+
+
+@pytest.mark.parametrize(("end", "title"), [(0.5, "undecided (3 pairs, 10 needed)"), (1.0, "undecided")])
+def test_the_figure_says_where_only_pairs_are_missing(tmp_path, end, title):
+    study = Study(tmp_path, 3)
+    for seed in range(3):
+        study.add("lstm", seed, curve(1.0, 0.2))
+        study.add("gru", seed, curve(end * 1.05 ** (seed - 1), 0.2))
+    figure = figures.differences({"all": study.judge()})
+    assert figure.axes[0].get_title(loc="left").replace("\n", " ").split(": ")[1].replace("\xa0", " ") == title
+
+
+def test_a_prediction_is_drawn_as_a_prediction_and_a_target_as_a_target(study):
+    runs = load(study.folder).runs
+    stretch = {"targets": np.full((30, 7), 1.0), "predictions": np.full((30, 7), 2.0), "change": np.full(30, 3.0)}
+    figure = figures.predictions({"lstm": stretch, "gru": stretch | {"predictions": stretch["predictions"] + 1}},
+                                 figures.Style(runs))  # fmt: skip
+    change, *heads = figure.axes
+    assert set(change.lines[0].get_ydata()) == {3}
+    assert len(heads) == 7
+    for axes in heads:
+        assert [(line.get_label(), *set(line.get_ydata())) for line in axes.lines] == [
+            ("target", 1), ("lstm", 2), ("gru", 3)
+        ]  # fmt: skip
+
+
+def test_every_measure_is_compared_by_its_ratio_or_its_difference(tmp_path):
+    study = Study(tmp_path, 3)
+    for seed in range(3):
+        study.add("lstm", seed, [4.0, 2.0, 1.0, *[1.0, 2.0] * 5, *[1.0] * 10], held_out={"loss": 2.0})
+        study.add("gru", seed, [4.0, 2.0, *[0.5] * 20, 0.625], held_out={"loss": 1.0})
+    study.lose("gru-s2")
+    lines = study.write()[1].split("Every measure")[1].splitlines()
+    rows = [[cell.strip() for cell in row.split("|")[1:-1]] for row in lines if re.search(" GRU [/−] ", row)]
+    ratio, difference = "GRU / LSTM", "GRU − LSTM"
+    by_hand = [
+        ("final loss", ratio, 0.5),
+        ("last loss", ratio, 0.625),
+        ("best loss", ratio, 0.5),
+        ("area", ratio, (2 + 2 + 20 * 0.5 + 0.3125) / (2 + 2 + 1 + 5 * 3 + 9.5)),
+        ("held-out loss", ratio, 0.5),
+        ("volatility", ratio, math.log(1.25) / (2 * math.log(2))),
+        ("spikes", difference, 1 - 5),
+        ("spike size", difference, math.log(1.25) - math.log(2)),
+        ("epochs to level", difference, 0),
+    ]
+    assert [tuple(row[:2]) for row in rows] == [(name, how) for name, how, _ in by_hand]
+    for row, (*_, effect) in zip(rows, by_hand, strict=True):
+        # The two pairs that are left are alike: the interval has no width.
+        assert [float(x) for x in (row[2], *row[3].split(" to "))] == pytest.approx([effect] * 3, rel=1e-3)
+        assert row[4] == "2"
+    assert [row[5:] for row in rows] == [["100%", "0.5"]] * 8 + [["50%", "1"]]
+
+
+@pytest.mark.parametrize(
+    ("x", "borders", "text"),
+    [
+        (1.00005, [1], "1.0001"),
+        (0.99996, [1], "0.99996"),
+        (1.0, [1], "1"),
+        (1.00005, [], "1"),
+        (1.02843, [1.0284, 1.0484], "1.02843"),
+        (0.98765432, [1], "0.9877"),
+        (1.23456e-9, [0], "1.23e-09"),
+        (-1.23456e-9, [0], "-1.23e-09"),
+        (math.nan, [1], "–"),
+        (math.inf, [1, math.inf], "inf"),
+    ],
+)
+def test_a_number_is_not_rounded_onto_a_border(x, borders, text):
+    assert contents.number(x, borders) == text
+
+
+def test_the_machine_and_the_versions_are_shown(study):
+    machine = {"cpu": "a fast one", "cores": 12, "packages": {"rnn_compare": "0.1.0", "commit": "12ab-dirty"}}
+    (study.folder / "environment.json").write_text(json.dumps(machine))
+    html, markdown = study.write()
+    for name, value in (("cpu", "a fast one"), ("cores", "12"), ("rnn_compare", "0.1.0"), ("commit", "12ab-dirty")):
+        assert re.search(rf'<td class="">{name}</td><td class="[a-z]*">{value}</td>', html)
+        assert re.search(rf"\| {name} +\| {value} +\|", markdown)
 
 
 def test_a_run_that_diverged_at_once_is_drawn_as_nothing(tmp_path):
@@ -315,9 +514,13 @@ def test_a_heat_map_shows_the_median_over_the_runs_that_finished(tmp_path):
 
 def test_flags_give_the_config_again(tmp_path):
     made = Study(tmp_path, 3, {"model.cell": ("lstm", "gru"), "data.periods,data.discount": (((10, 25.0), 0.9),)})
-    flags = contents.overrides(load(tmp_path)).replace("'", "").replace(" \\\n", "\n").splitlines()
-    (tmp_path / "plain.py").write_text("from rnn_compare.config import base as get_config\n")
-    again = config.load(str(tmp_path / "plain.py"), [flag.removeprefix("--config.") for flag in flags])
+    made.add("gru", 0, curve(1, 0.1), axes={"model.cell": "gru", "data.periods": [10, 25.0], "data.discount": 0.9})
+    _, markdown = made.write()
+    blocks = [re.sub("^    ", "", block, flags=re.MULTILINE) for block in markdown.split("\n\n") if block[:4] == "    "]
+    (tmp_path / "again.py").write_text(blocks[-2] + "\n")
+    program, *flags = shlex.split(blocks[-1].replace("\\\n", ""))[2:]
+    assert (program, flags.pop(0)) == ("rnn_compare.main", "--config=again.py")
+    again = config.load(str(tmp_path / "again.py"), [flag.removeprefix("--config.") for flag in flags])
     assert as_json(again) == made.config
 
 
@@ -355,4 +558,4 @@ def test_a_sweep_of_very_many_settings_is_cut_where_it_is_drawn(tmp_path):
             study.add(cell, 0, curve(1, 0.1), f"{cell}-{i}", {"model.cell": cell, "data.discount": discount})
     html, _ = study.write()
     assert "The first 60 of 130 settings" in html
-    assert html.count("undecided (") == 2 * 130
+    assert html.count("? undecided") == 2 * 130

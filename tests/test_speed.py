@@ -4,10 +4,10 @@ import math
 import numpy as np
 import pytest
 
-from rnn_compare import interrupt, speed
-from rnn_compare.config import validate
+from rnn_compare import interrupt, speed, study
+from rnn_compare.config import UserError, validate
 from rnn_compare.speed import measure, ratio_of
-from rnn_compare.study import execute, with_cell
+from rnn_compare.study import execute, expand, with_cell, write_speed
 from rnn_compare.train import Cohort
 
 GRU = 0.05  # seconds of an undisturbed epoch
@@ -161,18 +161,67 @@ def test_a_study_measures_once(tiny, tmp_path, capsys, monkeypatch):
     assert not (tmp_path / "speed.json").exists()  # the limit is 0
     tiny.speed.limit = 0.5
     assert execute(validate(tiny), tmp_path, dry_run=False)
-    result = json.loads((tmp_path / "speed.json").read_text())
-    assert list(result) == KEYS
+    (result,) = json.loads((tmp_path / "speed.json").read_text())
+    assert list(result) == ["train.backend", "limit", "precision", *KEYS]
+    assert list(result.values())[:3] == ["auto", 0.5, 0.005]
     assert result["pairs"] == len(result["lstm_seconds"]) == len(result["gru_seconds"]) >= 2
     assert 0 < result["low"] <= result["ratio"] <= result["high"]
     assert all(0 < seconds < 1 for seconds in result["lstm_seconds"] + result["gru_seconds"])
     said = capsys.readouterr().out
-    assert "measuring the cells' speed, at most 0.5 s" in said
+    assert "measuring the cells' speed with backend auto, at most 0.5 s" in said
     assert f"times a GRU epoch, {result['pairs']} pairs" in said
     before = (tmp_path / "speed.json").stat().st_mtime_ns
     assert execute(validate(tiny), tmp_path, dry_run=False)
     assert (tmp_path / "speed.json").stat().st_mtime_ns == before
-    assert measured == [("lstm", "gru", 0.9, 0.9, 0.01, 0.5)]
+    assert measured == [("lstm", "gru", 0.9, 0.9, 0.005, 0.5)]
+
+
+@pytest.fixture
+def measured(monkeypatch):
+    """What was measured in a study whose runs have all ended, instead of training and measuring."""
+    calls = []
+
+    def measure(lstm, gru, precision, limit):
+        calls.append((lstm.train.backend, gru.train.backend, lstm.data.discount, limit, precision))
+        seconds = {"lstm_seconds": [0.2, 0.2], "gru_seconds": [0.1, 0.1], "ratio": 2.0, "low": 2.0, "high": 2.0}
+        return {"backend": lstm.train.backend, "device": "a box", "units": 4, "pairs": 2, **seconds, "seconds": 1.0}
+
+    monkeypatch.setattr(speed, "measure", measure)
+    monkeypatch.setattr(study, "ended", lambda *_, **__: True)
+    return calls
+
+
+def test_each_backend_is_measured_and_again_when_more_is_asked_for(tiny, tmp_path, measured):
+    tiny.sweep = {"model.cell": ("lstm", "gru"), "data.discount": (0.9, 0.95), "train.backend": ("cpu", "scan")}
+    tiny.speed.limit = 0.5
+
+    def backends():
+        write_speed(validate(tiny), expand(validate(tiny)), tmp_path)
+        found = json.loads((tmp_path / "speed.json").read_text())
+        said = [(entry["train.backend"], entry["limit"], entry["precision"]) for entry in found]
+        calls, measured[:] = list(measured), []
+        return said, calls
+
+    both = [("cpu", 0.5, 0.005), ("scan", 0.5, 0.005)]
+    assert backends() == (both, [(name, name, 0.9, 0.5, 0.005) for name in ("cpu", "scan")])
+    assert backends() == (both, [])
+    tiny.speed.precision = 0.001
+    finer = [("cpu", 0.5, 0.001), ("scan", 0.5, 0.001)]
+    assert backends() == (finer, [(name, name, 0.9, 0.5, 0.001) for name in ("cpu", "scan")])
+    content = json.loads((tmp_path / "speed.json").read_text())
+    (tmp_path / "speed.json").write_text(json.dumps(content[1:]))  # as if it had been killed between the two
+    assert backends() == (finer[::-1], [("cpu", "cpu", 0.9, 0.5, 0.001)])
+
+
+@pytest.mark.parametrize("text", ["{", "{}", "[3]", "[{}]", '{"backend": "cpu", "pairs": 3}'])
+def test_a_damaged_measurement_is_named(tiny, tmp_path, measured, text):
+    tiny.sweep = {"model.cell": ("lstm", "gru")}
+    tiny.speed.limit = 0.5
+    (tmp_path / "speed.json").write_text(text)
+    with pytest.raises(UserError, match=r"speed\.json cannot be read") as error:
+        write_speed(validate(tiny), expand(validate(tiny)), tmp_path)
+    assert "\n" not in str(error.value)
+    assert measured == []
 
 
 def test_a_study_of_one_cell_measures_nothing(tiny, tmp_path):

@@ -489,6 +489,13 @@ def test_what_changes_no_result_may_change_in_a_workdir(pair, tmp_path):
     assert (tmp_path / "gru-s0" / "run.json").stat().st_mtime_ns == before
 
 
+def test_the_rule_of_judging_may_not_change_in_a_workdir(pair, tmp_path):
+    execute(validate(pair), tmp_path, dry_run=False)
+    pair.claims.seeds = 2
+    with pytest.raises(UserError, match=r"another config \(claims.seeds is 10 there and 2 here\)"):
+        execute(validate(pair), tmp_path, dry_run=False)
+
+
 def interrupted(config, workdir, monkeypatch, at):
     """The study, stopped as by a signal once the first cohort has done so many epochs."""
     monkeypatch.setattr(interrupt, "asked", lambda: asked[0])

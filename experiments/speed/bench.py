@@ -165,27 +165,28 @@ def table(results: dict) -> str:
 
 
 def draw(results: dict, out: Path) -> None:
-    """steps.png: bars with ranges; growth.png: time against T, H and R on log axes."""
+    """steps.png: medians with their ranges; growth.png: time against T, H and R; all on log axes."""
     figure = Figure(figsize=(8, 3.6), layout="constrained")
     for axes, (cell, contenders) in zip(figure.subplots(1, 2), results["steps"].items(), strict=False):
-        names = list(contenders)[::-1]
-        ms = [contenders[name]["median"] * 1e3 for name in names]
-        span = [
-            [m - contenders[n]["low"] * 1e3 for n, m in zip(names, ms, strict=True)],
-            [contenders[n]["high"] * 1e3 - m for n, m in zip(names, ms, strict=True)],
-        ]
-        colours = ["#0072B2" if name in OURS else "#999999" for name in names]
-        axes.barh(names, ms, xerr=span, color=colours, ecolor="#333333")
-        axes.set(title=cell.upper(), xlabel="ms per training step", xscale="log")
+        for place, (name, r) in enumerate(contenders.items()):
+            low, median, high = (r[key] * 1e3 for key in ("low", "median", "high"))
+            colour = "#0072B2" if name in OURS else "#555555"
+            axes.plot([low, high], [place, place], color=colour, linewidth=2)
+            axes.plot(median, place, "o", color=colour)
+            axes.annotate(f"{median:.0f}", (median, place), (0, 6), textcoords="offset points", ha="center", fontsize=8)
+        axes.set(title=cell.upper(), xlabel="ms per training step", xscale="log", ylim=(len(contenders) - 0.5, -0.7))
+        axes.set_yticks(range(len(contenders)), contenders)
+        axes.margins(x=0.1)
         axes.grid(axis="x", which="both", alpha=0.2)
     figure.savefig(out / "steps.png", dpi=150)
     figure = Figure(figsize=(10, 3.4), layout="constrained")
     for axes, (axis, label) in zip(
         figure.subplots(1, 3), {"T": "time steps", "H": "hidden units", "R": "stacked runs"}.items(), strict=True
     ):
-        for (cell, grown), colour in zip(results["growth"].items(), ("#0072B2", "#E66100"), strict=False):
+        looks = (("#0072B2", "o-"), ("#E66100", "s--"))
+        for (cell, grown), (colour, line) in zip(results["growth"].items(), looks, strict=False):
             values = [int(v) for v in grown.get(axis, {})]
-            axes.plot(values, [r["median"] * 1e3 for r in grown.get(axis, {}).values()], "o-", color=colour, label=cell)
+            axes.plot(values, [r["median"] * 1e3 for r in grown.get(axis, {}).values()], line, color=colour, label=cell)
         axes.set(xlabel=label, ylabel="ms per training step", xscale="log", yscale="log")
         axes.grid(which="both", alpha=0.2)
         axes.legend(frameon=False)

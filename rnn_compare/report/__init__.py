@@ -24,7 +24,8 @@ def write(workdir: Path) -> tuple[str, list[Path]]:
         OSError: the report cannot be written.
     """
     results = load(workdir)
-    judged = {setting: verdicts for setting, runs in results.by_setting().items()
+    labels = results.labels()
+    judged = {labels[setting]: verdicts for setting, runs in results.by_setting().items()
               if (verdicts := claims.judge(results, runs))}  # fmt: skip
     pictures = {}
     for name, (figure, caption) in draw(results, judged).items():
@@ -49,29 +50,33 @@ def draw(results: Results, judged: contents.Judged) -> dict[str, tuple[Figure, s
     groups = {labels[setting]: [run for run in group if len(run.curves["loss"])]
               for setting, group in results.by_setting().items()}  # fmt: skip
     groups = {name: group for name, group in groups.items() if group}
+    alone = len(groups) == 1
+    post = " Pale and wide: the two runs of the post's figure 3." if alone else ""
+    numbers = "" if alone else " A setting's number is that of the table below."
     more = f" The first {figures.PANELS} of {len(groups)} settings." if len(groups) > figures.PANELS else ""
     rows = f" The first {figures.ROWS} of {len(groups)} settings." if len(groups) > figures.ROWS else ""
     drawn: dict[str, tuple[Figure | None, str]] = {
         "loss": (
             figures.loss(groups, style),
-            "Loss over the epochs. Thick: the median over seeds; band: the middle half of the seeds; thin: every seed; "
-            f"pale and wide: the two runs of the post's figure 3.{more}",
+            "Loss over the epochs. Thick: the median over seeds; band: the middle half of the seeds; thin: every seed. "
+            f"A run counts until it diverges.{post}{more}",
         ),
         "distributions": (
             figures.distributions(groups, style),
             "Final loss (the median of the last 10 epochs) and volatility (mean |Δ log loss| per epoch over the second "
-            "half) of every run that finished, in the order of the seeds; bars: medians. Lower is better in both. A "
-            f"setting's number is that of the table below.{rows}",
+            "half) of every run that finished, in the order of the seeds; bars: medians. Lower is better in both."
+            f"{numbers}{rows}",
         ),
         "differences": (
-            figures.differences({labels[setting]: row for setting, row in judged.items()}) if judged else None,
+            figures.differences(judged) if judged else None,
             "Two cells on the same seed: each dot is a pair's ratio, the diamond the effect, the bar its 95% interval. "
             f"The claim is true where it is shaded; dotted: no difference.{rows}",
         ),
         "held_out": (
             figures.held_out(runs, style),
             "Loss on as many sequences drawn anew, against the training loss, for every run that finished. Above the "
-            "dotted line a network does worse on what it has never seen.",
+            "dotted line a network does worse on what it has never seen. The training loss is that before the last "
+            "update, the held-out loss that after it.",
         ),
         "predictions": predictions(runs, style),
     }

@@ -1,15 +1,16 @@
 """The post's claims, and what a study's pairs of runs say of each: holds, does not hold, undecided."""
 
 import math
+from collections.abc import Iterable
 from typing import NamedTuple
 
 import numpy as np
 
 from rnn_compare import stats
-from rnn_compare.report.results import Result, Results
-from rnn_compare.stats import Paired
+from rnn_compare.report.results import Result, Results, Speed
+from rnn_compare.runs import DIVERGED, FAILED, FINISHED
+from rnn_compare.stats import UNDECIDED, Paired
 
-HOLDS, FAILS, UNDECIDED = "holds", "does not hold", "undecided"
 NOTHING = Paired(0, *[math.nan] * 5)
 
 
@@ -38,12 +39,15 @@ class Verdict(NamedTuple):
 
     Attributes:
         claim: the claim.
-        word: `HOLDS`, `FAILS` or `UNDECIDED`.
+        word: `stats.HOLDS`, `FAILS` or `UNDECIDED`.
         result: the comparison behind it.
         ratios: each pair's effect, [n].
         gru_better: share of the pairs in which the GRU's measure is the lower.
-        left_out: pairs without both measures, because a run diverged or failed.
+        least: the fewest pairs with which a verdict is given.
         decide: what would decide it, or that it is decided.
+        left_out: pairs without both measures.
+        why: in how many of them each cell's run diverged, failed or has no such measure, in words.
+        speed: the measurement behind a verdict on speed.
     """
 
     claim: Claim
@@ -51,8 +55,11 @@ class Verdict(NamedTuple):
     result: Paired
     ratios: np.ndarray
     gru_better: float
-    left_out: int
+    least: int
     decide: str
+    left_out: int = 0
+    why: str = ""
+    speed: Speed | None = None
 
 
 def claims(results: Results) -> list[Claim]:
@@ -86,36 +93,64 @@ def judge(results: Results, runs: list[Result]) -> list[Verdict]:
     if not {"lstm", "gru"} <= {run.cell for run in runs}:
         return []
     return [
-        of_speed(claim, results) if claim.measure is None else of_runs(claim, runs, results.config["claims.seeds"])
+        of_speed(claim, results.speeds.get(runs[0].backend))
+        if claim.measure is None
+        else of_runs(claim, runs, results.config["claims.seeds"])
         for claim in claims(results)
     ]
 
 
+def of_claim(judged: dict[str, list[Verdict]], i: int) -> dict[str, Verdict]:
+    """The verdicts on claim i, by setting's label; those on speed by backend, for which it is measured once."""
+    verdicts = {label: row[i] for label, row in judged.items()}
+    if next(iter(verdicts.values())).claim.measure:
+        return verdicts
+    return {verdict.speed.about["train.backend"] if verdict.speed else "": verdict for verdict in verdicts.values()}
+
+
+def pairs(runs: Iterable[Result]) -> tuple[list[Result], list[Result]]:
+    """The LSTMs and the GRUs of those seeds that have both, entry i of either from the same seed."""
+    lstm, gru = ({run.seed: run for run in runs if run.cell == cell} for cell in ("lstm", "gru"))
+    both = [seed for seed in lstm if seed in gru]
+    return [lstm[seed] for seed in both], [gru[seed] for seed in both]
+
+
+def values(runs: Iterable[Result], measure: str, ratio: bool = True) -> np.ndarray:
+    """A measure of each run, [runs]; NaN for one that did not finish, or that has none of which to take a ratio."""
+    found = np.array([run.measures[measure] if run.finished else math.nan for run in runs])
+    return np.where(found > 0, found, math.nan) if ratio else found  # a loss that never moves has the volatility 0
+
+
 def of_runs(claim: Claim, runs: list[Result], least: int) -> Verdict:
     """The verdict from a measure of the runs, paired by seed; with fewer than `least` pairs none is given."""
-    values: dict[int, dict[str, float]] = {}
-    for run in runs:
-        value = run.measures[claim.measure or ""] if run.finished else math.nan
-        # A loss that never moves has no ratio to another.
-        values.setdefault(run.seed, {})[run.cell] = value if value > 0 else math.nan
-    both = [pair for pair in values.values() if {"lstm", "gru"} <= pair.keys()]
-    below = "lstm" if claim.above == "gru" else "gru"
-    a, b = (np.array([pair[cell] for pair in both]) for cell in (below, claim.above))
+    lstm, gru = pairs(runs)
+    of_lstm, of_gru = (values(cell, claim.measure or "") for cell in (lstm, gru))
+    a, b = (of_lstm, of_gru) if claim.above == "gru" else (of_gru, of_lstm)
     result, ratios = stats.paired(a, b), b / a
     better = result.probability_better if claim.above == "gru" else 1 - result.probability_better
     word = stats.verdict(result, claim.bounds) if result.n >= least else UNDECIDED
     decide = what_decides(claim, result, word, "pairs of runs", least)
-    return Verdict(claim, word, result, ratios[np.isfinite(ratios)], better, len(both) - result.n, decide)
+    lost = [[run.about["status"] for run, value in zip(cell, of, strict=True) if math.isnan(value)]
+            for cell, of in ((lstm, of_lstm), (gru, of_gru))]  # fmt: skip
+    return Verdict(
+        claim, word, result, ratios[np.isfinite(ratios)], better, least, decide, len(a) - result.n, why(*lost)
+    )
 
 
-def of_speed(claim: Claim, results: Results) -> Verdict:
-    """The verdict from `speed.json`."""
-    if results.speed is None:
-        return Verdict(claim, UNDECIDED, NOTHING, np.array([]), math.nan, 0, "speed was not measured")
-    result, ratios = results.speed.result, results.speed.ratios
-    word = stats.verdict(result, claim.bounds)
+def why(lstm: list[str], gru: list[str]) -> str:
+    """How the runs without a measure ended, in words."""
+    reasons = {DIVERGED: "diverged", FAILED: "failed", FINISHED: "has no such measure"}
+    return "; ".join(f"LSTM {words} in {lstm.count(status)}, GRU in {gru.count(status)}"
+                     for status, words in reasons.items() if status in lstm + gru)  # fmt: skip
+
+
+def of_speed(claim: Claim, speed: Speed | None) -> Verdict:
+    """The verdict from a measurement in `speed.json`."""
+    if speed is None:
+        return Verdict(claim, UNDECIDED, NOTHING, np.array([]), math.nan, 2, "speed was not measured")
+    result, word = speed.result, stats.verdict(speed.result, claim.bounds)
     decide = what_decides(claim, result, word, "pairs of timings")
-    return Verdict(claim, word, result, ratios, 1 - result.probability_better, 0, decide)
+    return Verdict(claim, word, result, speed.ratios, 1 - result.probability_better, 2, decide, speed=speed)
 
 
 def what_decides(claim: Claim, result: Paired, word: str, unit: str, least: int = 2) -> str:

@@ -6,6 +6,7 @@ Each stays readable at a phone's width, in grey print and to the colour-blind: c
 import csv
 import io
 import math
+import re
 import textwrap
 from collections.abc import Iterable
 from importlib import resources
@@ -19,17 +20,18 @@ from matplotlib.axes import Axes
 from matplotlib.axis import Axis
 from matplotlib.figure import Figure
 
+from rnn_compare import stats
 from rnn_compare.data import ACTIONS
-from rnn_compare.report.claims import Verdict
+from rnn_compare.report.claims import Verdict, of_claim
 from rnn_compare.report.results import Result
-from rnn_compare.stats import median
+from rnn_compare.stats import UNDECIDED, median
 
 # Blue and orange as in the post's figure, and the rest of Okabe and Ito's palette that differs from them in grey too.
 COLOURS = {"lstm": "#0072B2", "gru": "#E66100"}
 OTHERS = ("#009E73", "#CC79A7", "#56B4E9", "#000000")
 LINES, MARKERS = ("-", "--", ":", "-."), "os^Dvx"
 WIDTH = 5.2  # inches; at a phone's 340 pixels an 11 point letter is then 10 pixels high
-PANELS, ROWS = 12, 60  # settings whose curves are drawn, and of which a figure has a row each
+PANELS, ROWS = 16, 60  # settings whose curves are drawn, and of which a figure has a row each
 STYLE: Any = {
     "font.size": 11, "axes.spines.top": False, "axes.spines.right": False, "axes.titlesize": 11,
     "svg.hashsalt": "rnn_compare",
@@ -82,7 +84,9 @@ def _figure(height: float, rows: int = 1, columns: int = 1, **kwargs: Any) -> tu
 
 
 def loss(groups: dict[str, list[Result]], style: Style) -> Figure:
-    """Loss against epoch, a panel per setting: every seed thin, the median and the middle half, the post's figure 3.
+    """Loss against epoch, a panel per setting: every seed thin, the median and the middle half.
+
+    Where there is one setting, the post's figure 3 too, whose curves are of one.
 
     Args:
         groups: a setting's label -> its runs, none without a curve.
@@ -92,22 +96,17 @@ def loss(groups: dict[str, list[Result]], style: Style) -> Figure:
     columns = min(2, len(shown))
     rows = -(-len(shown) // columns)
     figure, panels = _figure(4.4 if rows == columns == 1 else 1.2 + 2.2 * rows, rows, columns, sharex=True)
-    reference = figure_3()
+    everything = [run for runs in shown.values() for run in runs]
+    labels = {cell: _label(found) for cell in style.cells if (found := [run for run in everything if run.cell == cell])}
     for (name, runs), axes in zip(shown.items(), panels.flat, strict=False):
-        seen = reference["epoch"] <= max(5, *(len(run.curves["loss"]) - 1 for run in runs))
-        for cell in COLOURS:
-            axes.plot(reference["epoch"][seen], reference[cell][seen], color=COLOURS[cell], alpha=0.35, linewidth=3,
-                      label=f"{cell.upper()} in the post's figure 3")  # fmt: skip
+        if len(shown) == 1:
+            _figure_3(axes, max(len(run.curves["loss"]) for run in runs), style)
+        else:
+            axes.set_title(_filled(name, 35), fontsize=8.5)
         for cell in style.cells:
-            curves = [run.curves["loss"] for run in runs if run.cell == cell and len(run.curves["loss"])]
-            if curves:
-                _curves(axes, curves, cell, style)
+            if curves := [run.curves["loss"] for run in runs if run.cell == cell]:
+                _curves(axes, curves, cell, style, labels[cell])
         axes.set_yscale("log")
-        if len(shown) > 1:  # the post's curves are of one setting, and may lie far from those of another
-            seen = np.concatenate([run.curves["loss"][np.isfinite(run.curves["loss"])] for run in runs])
-            if len(seen):
-                axes.set_ylim(seen.min() / 1.1, seen.max() * 1.1)
-            axes.set_title(textwrap.fill(name, 30), fontsize=9)
         _log_ticks(axes.yaxis, *axes.get_ylim())
         axes.grid(which="both", alpha=0.2)
     for axes in panels.flat[len(shown) :]:
@@ -115,13 +114,40 @@ def loss(groups: dict[str, list[Result]], style: Style) -> Figure:
     figure.supxlabel("epoch", fontsize=11)
     figure.supylabel("loss (summed mean squared errors)", fontsize=11)
     handles = {line.get_label(): line for axes in panels.flat for line in axes.lines if line.get_label()[0] != "_"}
-    figure.legend(list(handles.values()), list(handles), loc="outside upper center", ncols=2, fontsize=9, frameon=False)
+    figure.legend(list(handles.values()), list(handles), loc="outside upper center", ncols=2 if len(shown) == 1 else 1,
+                  columnspacing=1, fontsize=8.5, frameon=False)  # fmt: skip
     return figure
 
 
-def _curves(axes: Axes, curves: list[np.ndarray], cell: str, style: Style) -> None:
+def _figure_3(axes: Axes, epochs: int, style: Style) -> None:
+    """The post's curves over so many epochs, ten at least."""
+    reference = figure_3()
+    seen = reference["epoch"] < max(6, epochs)
+    for cell in COLOURS:
+        axes.plot(reference["epoch"][seen], reference[cell][seen], color=style.colour(cell), linestyle=style.line(cell),
+                  alpha=0.35, linewidth=3, label=f"{cell.upper()} in the post's figure 3")  # fmt: skip
+
+
+def _label(runs: list[Result]) -> str:
+    """The legend's words for a cell's runs that have curves: its name, how many seeds, how many runs diverged."""
+    cell, seeds = runs[0].cell, len({run.seed for run in runs})
+    name = cell.upper() if cell in COLOURS else cell
+    diverged = sum(not run.finished for run in runs)
+    of = f" of {len(runs)} runs" if len(runs) > seeds else ""
+    lost = f" ({diverged}{of} diverged)" if diverged else ""
+    return f"{name}, {f'median of {seeds} seeds' if seeds > 1 else 'one seed'}{lost}"
+
+
+def _filled(text: str, width: int) -> str:
+    """A text on as few lines as hold its parts, which end with a comma or colon; the lines as short as that allows."""
+    parts = re.sub(r"(?<![,:]) ", "\N{NO-BREAK SPACE}", text)
+    cuts = [textwrap.wrap(parts, w, break_long_words=False, break_on_hyphens=False) for w in range(width, 0, -1)]
+    return "\n".join([lines for lines in cuts if len(lines) == len(cuts[0])][-1])
+
+
+def _curves(axes: Axes, curves: list[np.ndarray], cell: str, style: Style, label: str) -> None:
     """The curves of one cell, those of runs that diverged ending where they did."""
-    colour = style.colour(cell)
+    look: Any = {"color": style.colour(cell), "linestyle": style.line(cell)}
     grid = np.full((len(curves), max(map(len, curves))), np.nan)
     for row, curve in zip(grid, curves, strict=True):
         row[: len(curve)] = curve
@@ -129,11 +155,9 @@ def _curves(axes: Axes, curves: list[np.ndarray], cell: str, style: Style) -> No
     low, middle, high = np.nanpercentile(grid, (25, 50, 75), axis=0) if grid.size else np.zeros((3, 0))
     if len(curves) > 1:
         # Hundreds of thousands of points: as pixels, they keep the SVG small.
-        axes.plot(grid.T, color=colour, linewidth=0.5, alpha=0.35, rasterized=True)
-        axes.fill_between(range(len(middle)), low, high, color=colour, alpha=0.2, linewidth=0)
-    name = cell.upper() if cell in COLOURS else cell
-    text = f"{name}, median of {len(curves)} seeds" if len(curves) > 1 else f"{name}, one seed"
-    axes.plot(middle, color=colour, linestyle=style.line(cell), linewidth=1.6, label=text)
+        axes.plot(grid.T, **look, linewidth=0.5, alpha=0.35, rasterized=True)
+        axes.fill_between(range(len(middle)), low, high, color=look["color"], alpha=0.2, linewidth=0)
+    axes.plot(middle, **look, linewidth=1.6, label=label)
 
 
 def distributions(groups: dict[str, list[Result]], style: Style) -> Figure:
@@ -156,34 +180,45 @@ def distributions(groups: dict[str, list[Result]], style: Style) -> Figure:
 
 
 def differences(judged: dict[str, list[Verdict]]) -> Figure | None:
-    """Each pair's ratio, the effect and its interval, a row per setting; shaded where the claim is true."""
+    """Each pair's ratio, the effect and its interval, a row per setting, of speed per backend; shaded where it is true.
+
+    Args:
+        judged: a setting's label -> the verdict on each claim.
+    """
     judged = dict(list(judged.items())[:ROWS])
-    first = next(iter(judged.values()))
-    shown = [i for i, verdict in enumerate(first) if any(len(verdicts[i].ratios) for verdicts in judged.values())]
-    if not shown:
+    tables = [of_claim(judged, i) for i in range(len(next(iter(judged.values()))))]
+    tables = [rows for rows in tables if any(len(verdict.ratios) for verdict in rows.values())]
+    if not tables:
         return None
-    # The speed is measured once for a whole study.
-    tables = [judged if first[i].claim.measure else {"": first} for i in shown]
-    heights = [1 + 0.36 * len(rows) for rows in tables]
-    figure, panels = _figure(sum(heights), len(shown), 1, height_ratios=heights)
-    for axes, i, rows in zip(panels[:, 0], shown, tables, strict=True):
-        claim = first[i].claim
-        for place, verdicts in enumerate(rows.values()):
-            result, ratios = verdicts[i].result, verdicts[i].ratios
+    heights = [1.2 + 0.36 * len(rows) for rows in tables]
+    figure, panels = _figure(sum(heights), len(tables), 1, height_ratios=heights)
+    for axes, rows in zip(panels[:, 0], tables, strict=True):
+        for place, (result, ratios) in enumerate((verdict.result, verdict.ratios) for verdict in rows.values()):
             spread = np.linspace(-0.25, 0.25, len(ratios)) if len(ratios) > 1 else np.zeros(len(ratios))
             axes.plot(ratios, place + spread, "o", color="#767676", markersize=4, alpha=0.6)
-            axes.plot([result.low, result.high], [place, place], color="black", linewidth=3)
-            axes.plot(result.effect, place, "D", color="black", markersize=8, markeredgecolor="white")
+            axes.plot([result.low, result.high], [place, place], color="black", linewidth=2)
+            axes.plot(result.effect, place, "D", color="black", markersize=5, markeredgecolor="white")
         _log_x(axes, 1.0)
         low, high = axes.get_xlim()
+        first = next(iter(rows.values()))
+        claim = first.claim
         axes.axvspan(max(low, claim.bounds[0]), min(high, claim.bounds[1]), color="#0072B2", alpha=0.13, linewidth=0)
         axes.axvline(1, color="black", linewidth=0.8, linestyle=":")
         axes.set(xlim=(low, high), ylim=(len(rows) - 0.5, -0.5), xlabel=claim.effect)
-        axes.set_title(f"{claim.title}: {first[i].word}" if len(rows) == 1 else claim.title, loc="left")
-        axes.set_yticks(range(len(rows)), map(_number, rows), fontsize=10)
+        axes.set_title(_outcome(first) if len(rows) == 1 else claim.title, loc="left")
+        names = (name if claim.measure is None else _number(name) for name in rows)
+        axes.set_yticks(range(len(rows)), names if len(rows) > 1 else [""], fontsize=10)
         axes.spines["left"].set_visible(len(rows) > 1)
         axes.tick_params(axis="y", length=0)
     return figure
+
+
+def _outcome(verdict: Verdict) -> str:
+    """A claim and the verdict on it, and where too few pairs are all that is missing, how few."""
+    result = verdict.result
+    few = verdict.word == UNDECIDED and stats.verdict(result, verdict.claim.bounds) != UNDECIDED
+    more = f" ({result.n} pairs, {verdict.least} needed)" if few else ""
+    return _filled(f"{verdict.claim.title}: {verdict.word}{more}", 58)
 
 
 def _log_x(axes: Axes, include: float | None = None) -> None:
@@ -197,18 +232,23 @@ def _log_x(axes: Axes, include: float | None = None) -> None:
     low, high = data.min(), data.max()
     room = (high / low) ** 0.06 if high > low else 1.05
     axes.set_xscale("log")
-    _log_ticks(axes.xaxis, low, high)
     axes.set_xlim(low / room, high * room)
+    _log_ticks(axes.xaxis, low / room, high * room)
 
 
 def _log_ticks(axis: Axis, low: float, high: float) -> None:
-    """A few plain numbers on a logarithmic axis from low to high, however little or much that is."""
-    if high / low > 6:
-        axis.set_major_locator(matplotlib.ticker.LogLocator(subs=(1, 3) if high / low < 50 else (1,)))
-        axis.set_minor_formatter(matplotlib.ticker.NullFormatter())
+    """At least three plain numbers on a logarithmic axis that goes from low to high, and few, however far that is."""
+    decades = 10.0 ** np.arange(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
+    for factors in ((1,), (1, 3), (1, 2, 5), (1, 1.5, 2, 3, 5, 7)):
+        ticks = np.outer(decades, factors).ravel()
+        ticks = ticks[(low <= ticks) & (ticks <= high)]
+        if len(ticks) >= 3:
+            axis.set_major_locator(matplotlib.ticker.FixedLocator(list(ticks[:: -(-len(ticks) // 6)])))
+            break
     else:
-        axis.set_major_locator(matplotlib.ticker.MaxNLocator(4, steps=[1, 2, 5, 10]))
+        axis.set_major_locator(matplotlib.ticker.MaxNLocator(4, steps=[1, 2, 5, 10], min_n_ticks=3))
         axis.set_minor_locator(matplotlib.ticker.NullLocator())
+    axis.set_minor_formatter(matplotlib.ticker.NullFormatter())
     axis.set_major_formatter(matplotlib.ticker.FormatStrFormatter("%g"))
 
 
@@ -227,13 +267,14 @@ def held_out(runs: list[Result], style: Style) -> Figure | None:
     everything = everything[np.isfinite(everything).all(axis=1)]
     if not len(everything):
         return None
-    figure, panels = _figure(4.2)
+    figure, panels = _figure(WIDTH)
     axes = panels[0, 0]
     ends = [everything.min() / 1.1, everything.max() * 1.1]
     axes.plot(ends, ends, color="black", linewidth=0.8, linestyle=":", label="equal")
     for cell, xy in points.items():
         axes.plot(*xy.T, style.marker(cell), color=style.colour(cell), alpha=0.7, label=cell)
-    axes.set(xlabel="training loss, last epoch", ylabel="held-out loss", aspect="equal", xscale="log", yscale="log")
+    axes.set(xlabel="training loss, last epoch", ylabel="held-out loss", aspect="equal", xscale="log", yscale="log",
+             xlim=ends, ylim=ends)  # fmt: skip
     _log_ticks(axes.xaxis, *ends)
     _log_ticks(axes.yaxis, *ends)
     axes.grid(alpha=0.2)

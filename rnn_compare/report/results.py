@@ -49,6 +49,11 @@ class Result:
         return self.about["seed"]
 
     @property
+    def backend(self) -> str:
+        """The backend that its config asks for."""
+        return self.about["config"]["train.backend"]
+
+    @property
     def setting(self) -> Setting:
         """Its axes besides the cell: runs to be compared have it in common."""
         return tuple((key, words(value)) for key, value in self.about["axes"].items() if key != "model.cell")
@@ -89,10 +94,10 @@ class Result:
 
 
 class Speed(NamedTuple):
-    """What `speed.json` says.
+    """A measurement in `speed.json`.
 
     Attributes:
-        about: all of it.
+        about: what `speed.measure` returns, and the "train.backend", "limit" and "precision" that were asked for.
         result: the GRU's seconds (a) paired with the LSTM's (b): the effect is LSTM / GRU.
         ratios: the effect of each pair.
     """
@@ -110,14 +115,14 @@ class Results(NamedTuple):
         runs: those that have ended, in the order of the study's axes, then of the seeds.
         total: how many runs the study has.
         environment: what `environment.json` says; empty where an older version has left none.
-        speed: None if it was not measured.
+        speeds: `train.backend` -> the measurement with it.
     """
 
     config: dict[str, Any]
     runs: list[Result]
     total: int
     environment: dict[str, Any]
-    speed: Speed | None
+    speeds: dict[str, Speed]
 
     def by_setting(self) -> dict[Setting, list[Result]]:
         """The runs of each setting."""
@@ -156,7 +161,7 @@ def load(workdir: Path) -> Results:
 
     runs = [run for run in found if belongs(run)]
     runs.sort(key=lambda run: (order[place(run.about["axes"])], run.seed))
-    environment, speed = workdir / "environment.json", workdir / "speed.json"
+    environment = workdir / "environment.json"
     return Results(
         config=config,
         runs=runs,
@@ -164,7 +169,7 @@ def load(workdir: Path) -> Results:
         environment=read(environment, lambda: dict(json.loads(environment.read_text())))
         if environment.exists()
         else {},
-        speed=read(speed, lambda: speed_of(json.loads(speed.read_text()))) if speed.exists() else None,
+        speeds=read_speeds(workdir / "speed.json"),
     )
 
 
@@ -178,7 +183,8 @@ def read_run(folder: Path, axes: list[str]) -> Result:
 
     def about() -> dict[str, Any]:
         content = json.loads(path.read_text())
-        content["config"]["model.cell"], content["name"], content["seed"], content["status"]
+        content["config"]["model.cell"], content["config"]["train.backend"]
+        content["name"], content["seed"], content["status"]
         return content | {"axes": {key: content["config"][key] for key in axes}}
 
     run = read(path, about)
@@ -187,11 +193,28 @@ def read_run(folder: Path, axes: list[str]) -> Result:
     return Result(folder, run, read(curves, lambda: dict(np.load(curves))))
 
 
+def read_speeds(path: Path) -> dict[str, Speed]:
+    """The measurements in `speed.json` by their `train.backend`; none if there is no such file.
+
+    Raises:
+        UserError: it cannot be read.
+    """
+
+    def speeds() -> dict[str, Speed]:
+        content = json.loads(path.read_text())
+        if not isinstance(content, list):
+            raise ValueError("it is no list of measurements: remove it, and they are made again")
+        return {about["train.backend"]: speed_of(about) for about in content}
+
+    return read(path, speeds) if path.exists() else {}
+
+
 def speed_of(about: dict[str, Any]) -> Speed:
-    """The comparison in `speed.json`; its effect and interval are its own, the rest follows from its pairs."""
+    """A measurement; its effect and interval are its own, the rest follows from its pairs."""
+    about["backend"], about["device"], about["units"]
     gru, lstm = np.array(about["gru_seconds"], float), np.array(about["lstm_seconds"], float)
-    result = paired(gru, lstm)._replace(effect=about["ratio"], low=about["low"], high=about["high"])
-    return Speed(about, result, lstm / gru)
+    effect, low, high = (float(about[key]) for key in ("ratio", "low", "high"))
+    return Speed(about, paired(gru, lstm)._replace(effect=effect, low=low, high=high), lstm / gru)
 
 
 def read(path: Path, reader: Callable[[], T]) -> T:
@@ -215,7 +238,9 @@ def place(axes: dict[str, Any]) -> str:
 
 def words(value: Any) -> str:
     """A config's value as a person writes it."""
-    return " + ".join(map(words, value)) if isinstance(value, list | tuple) else str(value).removesuffix(".0")
+    if isinstance(value, list | tuple):
+        return " + ".join(map(words, value))
+    return value if isinstance(value, str) else str(value).removesuffix(".0")
 
 
 def label(setting: Setting) -> str:
