@@ -297,6 +297,7 @@ def test_verdict(low, high, claim, expected):
 
 def test_seeds_to_decide_goes_with_the_square_of_logarithms():
     # In units of log 2: the interval is twice as wide as it may be, so four times the seeds.
+    assert seeds_to_decide(between(0.25, 2, effect=0.5), LOWER) == 40  # the upper end is at 1 and may be at 0
     assert seeds_to_decide(between(1 / 8, 2, effect=0.5), LOWER) == 40
     assert seeds_to_decide(between(0.5, 8, effect=2), LOWER) == 40
     assert seeds_to_decide(between(0.25, 4, effect=2), (1, math.inf)) == 90

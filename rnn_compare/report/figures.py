@@ -102,7 +102,7 @@ def loss(groups: dict[str, list[Result]], style: Style) -> Figure:
         if len(shown) == 1:
             _figure_3(axes, max(len(run.curves["loss"]) for run in runs), style)
         else:
-            axes.set_title(_filled(name, 35), fontsize=8.5)
+            axes.set_title(_filled(name, 33), fontsize=8.5)
         for cell in style.cells:
             if curves := [run.curves["loss"] for run in runs if run.cell == cell]:
                 _curves(axes, curves, cell, style, labels[cell])
@@ -339,6 +339,8 @@ def heat_map(runs: list[Result], measure: str, row_key: str, column_key: str, st
             panel.text(column, row, text, ha="center", va="center", color="white" if dark else "black")
     panels[-1].set_xlabel(column_key)
     figure.supylabel(row_key, fontsize=10)
-    figure.colorbar(image, ax=panels, shrink=0.9)
+    bar = figure.colorbar(image, ax=panels, shrink=0.9)
+    if norm is not None:
+        _log_ticks(bar.ax.yaxis, min(known), max(known))
     figure.suptitle(f"{measure.replace('_', ' ')}, median over the seeds that finished")
     return figure
