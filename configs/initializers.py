@@ -2,7 +2,7 @@
 
 Command:  python -m rnn_compare.main --config=configs/initializers.py
 Hardware: 2 CPU cores, 9 GB of memory: about 90 minutes at this full size, by post8's time per epoch.
-          With --config.data.length=5000, about 25 minutes on 2 CPU cores.
+          With --config.data.length=5000, 27 minutes on 2 CPU cores.
 Result:   experiments/initializers/README.md
 """
 
