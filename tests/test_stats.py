@@ -301,8 +301,7 @@ def test_seeds_to_decide_goes_with_the_square_of_logarithms():
     assert seeds_to_decide(between(1 / 8, 2, effect=0.5), LOWER) == 40
     assert seeds_to_decide(between(0.5, 8, effect=2), LOWER) == 40
     assert seeds_to_decide(between(0.25, 4, effect=2), (1, math.inf)) == 90
-    nearer = seeds_to_decide(between(0.25, 4, effect=1), (0.5, 2**0.25))  # of the two borders
-    assert nearer == pytest.approx(640, abs=1)
+    assert seeds_to_decide(between(0.25, 8, effect=2), (1, 16)) == 90  # the nearer border decides
     assert seeds_to_decide(between(0.25, 4, effect=1), (2, 4)) == 40
     assert seeds_to_decide(between(0.5, 0.9, effect=0.7), LOWER) == 10  # decided already
     assert seeds_to_decide(between(0.9, 1.1, effect=1.0), LOWER) == math.inf
