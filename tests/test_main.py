@@ -179,7 +179,8 @@ def test_no_config(tmp_path):
 
 
 def test_diverged_exits_1(smoke, tmp_path):
-    result = run(smoke, "--config.optimizer.learning_rate=1e30", "--config.train.epochs=4", cwd=tmp_path)
+    flags = ("optimizer.learning_rate=1e30", "train.epochs=4", "speed.limit=0")
+    result = run(smoke, *(f"--config.{flag}" for flag in flags), cwd=tmp_path)
     assert result.returncode == 1, result.stderr
     assert "diverged" in result.stdout
 

@@ -234,19 +234,18 @@ def _log_x(axes: Axes, include: float | None = None) -> None:
     axes.set_xscale("log")
     axes.set_xlim(low / room, high * room)
     _log_ticks(axes.xaxis, low / room, high * room)
+    axes.tick_params(axis="x", labelsize=9)
 
 
 def _log_ticks(axis: Axis, low: float, high: float) -> None:
-    """At least three plain numbers on a logarithmic axis that goes from low to high, and few, however far that is."""
+    """Three or four plain numbers on a logarithmic axis from low to high, however little or much that is."""
     decades = 10.0 ** np.arange(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
-    for factors in ((1,), (1, 3), (1, 2, 5), (1, 1.5, 2, 3, 5, 7)):
-        ticks = np.outer(decades, factors).ravel()
-        ticks = ticks[(low <= ticks) & (ticks <= high)]
-        if len(ticks) >= 3:
-            axis.set_major_locator(matplotlib.ticker.FixedLocator(list(ticks[:: -(-len(ticks) // 6)])))
-            break
-    else:
-        axis.set_major_locator(matplotlib.ticker.MaxNLocator(4, steps=[1, 2, 5, 10], min_n_ticks=3))
+    scales = [np.outer(decades, factors).ravel() for factors in ((1,), (1, 3), (1, 2, 5), (1, 1.5, 2, 3, 5, 7))]
+    linear = matplotlib.ticker.MaxNLocator(4, steps=[1, 2, 5, 10], min_n_ticks=3).tick_values(low, high)
+    inside = ([tick for tick in ticks if low <= tick <= high] for ticks in [*scales, linear])
+    ticks = next(ticks for ticks in inside if len(ticks) >= 3)
+    axis.set_major_locator(matplotlib.ticker.FixedLocator(ticks[:: -(-len(ticks) // 4)]))
+    if high / low < 6:
         axis.set_minor_locator(matplotlib.ticker.NullLocator())
     axis.set_minor_formatter(matplotlib.ticker.NullFormatter())
     axis.set_major_formatter(matplotlib.ticker.FormatStrFormatter("%g"))
