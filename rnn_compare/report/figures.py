@@ -243,7 +243,7 @@ def _log_ticks(axis: Axis, low: float, high: float) -> None:
     scales = [np.outer(decades, factors).ravel() for factors in ((1,), (1, 3), (1, 2, 5), (1, 1.5, 2, 3, 5, 7))]
     linear = matplotlib.ticker.MaxNLocator(4, steps=[1, 2, 5, 10], min_n_ticks=3).tick_values(low, high)
     inside = ([tick for tick in ticks if low <= tick <= high] for ticks in [*scales, linear])
-    ticks = next(ticks for ticks in inside if len(ticks) >= 3)
+    ticks = next((ticks for ticks in inside if len(ticks) >= 3), list(linear))
     axis.set_major_locator(matplotlib.ticker.FixedLocator(ticks[:: -(-len(ticks) // 4)]))
     if high / low < 6:
         axis.set_minor_locator(matplotlib.ticker.NullLocator())
