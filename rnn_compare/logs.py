@@ -202,7 +202,7 @@ class RunLog:
         """Writes the row of the HParams page, and how the run ended."""
         for name, value in measures.items():
             if math.isfinite(value):
-                self._events.add(summary.scalar(f"final/{name}", value), epoch, wall_time)
+                self._events.add(summary.scalar(f"measures/{name}", value), epoch, wall_time)
         status = "finished" if diverged_at is None else f"diverged at epoch {diverged_at}"
         self._events.add(summary.text("status", status), epoch, wall_time)
         for content in hparams.session(axes, diverged_at is None):
@@ -230,7 +230,7 @@ def write_study_log(
 ) -> None:
     """The study's own entry in TensorBoard: its config, table and figures, and its axes, in the run `study`."""
     events = Events(workdir / "study")
-    events.add(hparams.experiment(axes, [f"final/{name}" for name in measures]))
+    events.add(hparams.experiment(axes, [f"measures/{name}" for name in measures]))
     events.add(summary.text("config", _as_markdown(config)))
     events.add(summary.text("summary", table))
     for figure in figures:

@@ -91,7 +91,7 @@ def test_a_study_leaves_everything_it_promises(pair, tmp_path):
         curves = np.load(tmp_path / name / "curves.npz")
         events = EventAccumulator(str(tmp_path / name), size_guidance={"scalars": 0, "histograms": 0}).Reload()
         tags = {"loss", "loss/flat", "loss/short", "loss/long", "grad_norm", "seconds_per_epoch"}
-        final = {f"final/{name}" for name in FINAL}
+        final = {f"measures/{name}" for name in FINAL}
         assert set(curves.files) == tags
         assert set(events.Tags()["scalars"]) == tags | final
         for tag in tags:
@@ -105,7 +105,7 @@ def test_a_study_leaves_everything_it_promises(pair, tmp_path):
             "predictions": (20, 7), "targets": (20, 7), "change": (20,),
         }  # fmt: skip
         held_out = json.loads((tmp_path / name / "run.json").read_text())["held_out"]
-        assert events.Scalars("final/held_out_loss")[0].value == pytest.approx(held_out["loss"])
+        assert events.Scalars("measures/held_out_loss")[0].value == pytest.approx(held_out["loss"])
         params = np.load(tmp_path / name / "params.npz")
         assert params["recurrent/recurrent_kernel"].shape[0] == 4
         assert params["flat/kernel"].shape == (4, 3)
@@ -195,7 +195,7 @@ def test_a_diverged_run_leaves_the_same_files_whoever_is_beside_it_and_whenever_
     assert seen["alone"] == seen["beside"] == seen["killed"]
     at = json.loads((tmp_path / "alone" / bad / "run.json").read_text())["diverged_at"]
     assert len(np.load(tmp_path / "alone" / bad / "curves.npz")["loss"]) == at + 1
-    assert seen["alone"]["final/best_loss"] == [at + 1]
+    assert seen["alone"]["measures/best_loss"] == [at + 1]
 
 
 def test_a_checkpoint_of_another_version_is_told_and_kept(tiny, tmp_path, monkeypatch):
@@ -453,7 +453,7 @@ def test_hparams_page_has_a_row_per_run_with_types_domains_and_metrics(tiny, tmp
     }  # fmt: skip
     assert list(infos["model.cell"].domain_discrete) == ["lstm", "gru"]
     assert list(infos["optimizer.learning_rate"].domain_discrete) == [0.001, 0.01]
-    assert [m.name.tag for m in experiment.metric_infos] == [f"final/{name}" for name in FINAL]
+    assert [m.name.tag for m in experiment.metric_infos] == [f"measures/{name}" for name in FINAL]
     name = "gru-learning_rate=0.01-s0"
     start = plugin_data(name, "session_start_info").session_start_info
     assert start.hparams["model.cell"].string_value == "gru"
