@@ -92,7 +92,8 @@ def cohorts(runs: list[Run], begun: Iterable[dict[str, str]] = ()) -> list[list[
     groups: dict[tuple, list[Run]] = {}
     for run in runs:
         shape = tuple((key, value) for key, value in leaves(run.config) if not KEYS[key].stacks)
-        before = next((i for i, hashes in enumerate(begun) if hashes.get(run.name) == identity(run)), None)
+        named = ((i, hashes[run.name]) for i, hashes in enumerate(begun) if run.name in hashes)
+        before = next((i for i, hash in named if hash == identity(run)), None)
         groups.setdefault((before, shape), []).append(run)
     return list(groups.values())
 
