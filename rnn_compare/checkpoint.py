@@ -10,7 +10,9 @@ import hashlib
 import json
 import logging
 import shutil
+import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -25,6 +27,18 @@ from rnn_compare.runs import over, write_atomically
 # orbax tells of every step, and of errors that it raises too.
 logging.getLogger("absl").addFilter(lambda record: "orbax" not in record.pathname)
 ITEMS = ("arrays", "about")
+
+
+def without_echoes(hook: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    """The hook, silent about files of a failed save that tensorstore is done with after orbax has given it up."""
+
+    def filtered(unraisable: Any) -> Any:
+        return None if str(unraisable.exc_value) == "Event loop is closed" else hook(unraisable)
+
+    return filtered
+
+
+sys.unraisablehook = without_echoes(sys.unraisablehook)
 
 
 class Checkpoint(NamedTuple):
