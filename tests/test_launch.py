@@ -258,16 +258,26 @@ def test_every_run_finishes_once_though_a_node_dies(cluster, tiny, tmp_path, cap
                 np.testing.assert_array_equal(a[key], b[key])
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("where", ["started", "joined"])
-@forks
-def test_a_killed_driver_is_started_again(no_cluster, tmp_path, pytestconfig, request, where):
-    if where == "joined":
+@pytest.fixture(params=["started", "joined"])
+def where(request, no_cluster):
+    """A cluster that the launcher starts, or one that it joins."""
+    if request.param == "joined":
         request.getfixturevalue("cluster").add_node(num_cpus=2)
-    command = [
+    return request.param
+
+
+@pytest.fixture
+def command(where, pytestconfig, tmp_path):
+    """A study of four cohorts on that cluster."""
+    return [
         sys.executable, "-m", "rnn_compare.main", f"--config={pytestconfig.rootpath}/configs/smoke.py",
         "--launcher=ray", "--config.sweep.data.window=1,2", f"--workdir={tmp_path}",
     ]  # fmt: skip
+
+
+@pytest.mark.slow
+@forks
+def test_a_killed_driver_is_started_again(command, tmp_path, where):
     finished = lambda: {path: path.stat().st_mtime_ns for path in tmp_path.glob("*/run.json")}  # noqa: E731
     first = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     wait_until(finished)
@@ -289,14 +299,7 @@ def test_a_killed_driver_is_started_again(no_cluster, tmp_path, pytestconfig, re
 
 @pytest.mark.slow
 @forks
-@pytest.mark.parametrize("where", ["started", "joined"])
-def test_sigterm_is_heard_though_ray_listens_too(no_cluster, tmp_path, pytestconfig, request, where):
-    if where == "joined":
-        request.getfixturevalue("cluster").add_node(num_cpus=2)
-    command = [
-        sys.executable, "-m", "rnn_compare.main", f"--config={pytestconfig.rootpath}/configs/smoke.py",
-        "--launcher=ray", "--config.sweep.data.window=1,2", f"--workdir={tmp_path}",
-    ]  # fmt: skip
+def test_sigterm_is_heard_though_ray_listens_too(command, tmp_path):
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     wait_until(lambda: list(tmp_path.glob("*/run.json")))
     process.terminate()
