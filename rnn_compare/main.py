@@ -10,9 +10,9 @@ from pathlib import Path
 from absl import app, flags
 
 from rnn_compare import study
-from rnn_compare.cli import complaining, parse_flags
 from rnn_compare.config import UserError, load
-from rnn_compare.launch import LAUNCHERS
+from rnn_compare.console.flags import complaining, parse_flags
+from rnn_compare.study.launch import LAUNCHERS
 
 CONFIG = flags.DEFINE_string("config", None, "Python file with get_config(); --config.KEY=VALUE overrides a key.")
 WORKDIR = flags.DEFINE_string("workdir", None, "Folder for the results. Default: runs/<name of the config file>.")

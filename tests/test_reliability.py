@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from rnn_compare.checkpoint import begun
-from rnn_compare.runs import over
+from rnn_compare.workdir.checkpoint import begun
+from rnn_compare.workdir.runs import over
 
 EPOCHS = 240
 CONFIG = f"""

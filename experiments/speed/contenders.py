@@ -38,13 +38,13 @@ def ours(backend: str) -> Callable[[str, Size], Run]:
         import jax
 
         from rnn_compare import config as base
-        from rnn_compare.train import Cohort
+        from rnn_compare.training.trainer import Trainer
 
         config = base.base()
         config.model.cell, config.model.units = cell, size.H
         config.data.length, config.data.sequences, config.data.window = size.T, size.B, size.F
         config.train.backend = backend
-        cohort = Cohort([(base.validate(config), seed) for seed in range(size.R)])
+        cohort = Trainer([(base.validate(config), seed) for seed in range(size.R)])
         cohort.compile()
         return lambda steps: jax.block_until_ready(cohort.advance(steps))
 

@@ -22,7 +22,7 @@ def pick(backend: str, cell: RecurrentCell) -> str:
 
     Args:
         backend: a name in `BACKENDS`, or "auto", whose choice is logged.
-        cell: the cell, unbound.
+        cell: the cell.
 
     Raises:
         ValueError: the backend was asked for by name and cannot serve; says why.
@@ -46,7 +46,7 @@ def recurrence(cell: RecurrentCell, params: Any, x: jax.Array, carry: Carry, bac
     """Applies a cell over time.
 
     Args:
-        cell: the cell, unbound.
+        cell: the cell.
         params: its parameters, as `cell.init(...)["params"]`.
         x: inputs, [T, B, F].
         carry: the carry before the first step; arrays [B, H].

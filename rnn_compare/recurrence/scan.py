@@ -1,19 +1,13 @@
 """`jax.lax.scan` over the cell's step: the oracle that every other backend is held against; any dtype, any device."""
 
-from typing import Any
+from functools import partial
 
 import jax
 
-from rnn_compare.cells import Carry, RecurrentCell
+from rnn_compare.cells import Carry, Params, RecurrentCell
 
 
-def recurrence(cell: RecurrentCell, params: Any, x: jax.Array, carry: Carry) -> tuple[jax.Array, Carry]:
-    """See `rnn_compare.recurrence.recurrence`. The input product is done for all steps at once, before the scan."""
-    variables = {"params": params}
-    projected = cell.apply(variables, x, method="project")  # [T, B, nH]
-
-    def step(carry: Carry, projected_t: jax.Array) -> Any:
-        return cell.apply(variables, carry, projected_t, method="step")
-
-    last, hidden = jax.lax.scan(step, carry, projected)
+def recurrence(cell: RecurrentCell, params: Params, x: jax.Array, carry: Carry) -> tuple[jax.Array, Carry]:
+    """See `rnn_compare.recurrence.recurrence`."""
+    last, hidden = jax.lax.scan(partial(cell.step, params), carry, x)
     return hidden, last

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from rnn_compare.report import claims, contents, document, figures
 from rnn_compare.report.document import Picture
 from rnn_compare.report.results import Result, Results, load
-from rnn_compare.runs import write_atomically
+from rnn_compare.workdir.files import write_atomically
 
 
 def write(workdir: Path) -> tuple[str, list[Path]]:

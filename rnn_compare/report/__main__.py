@@ -8,8 +8,8 @@ from pathlib import Path
 from absl import app, flags
 
 from rnn_compare import report
-from rnn_compare.cli import complaining, parse_flags
 from rnn_compare.config import UserError
+from rnn_compare.console.flags import complaining, parse_flags
 
 WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the study.")
 

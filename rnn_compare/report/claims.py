@@ -6,10 +6,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-from rnn_compare import stats
 from rnn_compare.report.results import Result, Results, Speed
-from rnn_compare.runs import DIVERGED, FAILED, FINISHED
-from rnn_compare.stats import UNDECIDED, Paired
+from rnn_compare.statistics import paired as statistics
+from rnn_compare.statistics.paired import UNDECIDED, Paired
+from rnn_compare.workdir.runs import DIVERGED, FAILED, FINISHED
 
 NOTHING = Paired(0, *[math.nan] * 5)
 
@@ -28,7 +28,7 @@ class Claim(NamedTuple):
 
     title: str
     effect: str
-    bounds: stats.Bounds
+    bounds: statistics.Bounds
     needs: str
     measure: str | None
     above: str
@@ -39,7 +39,7 @@ class Verdict(NamedTuple):
 
     Attributes:
         claim: the claim.
-        word: `stats.HOLDS`, `FAILS` or `UNDECIDED`.
+        word: `statistics.HOLDS`, `FAILS` or `UNDECIDED`.
         result: the comparison behind it.
         ratios: each pair's effect, [n].
         gru_better: share of the pairs in which the GRU's measure is the lower.
@@ -126,9 +126,9 @@ def of_runs(claim: Claim, runs: list[Result], least: int) -> Verdict:
     lstm, gru = pairs(runs)
     of_lstm, of_gru = (values(cell, claim.measure or "") for cell in (lstm, gru))
     a, b = (of_lstm, of_gru) if claim.above == "gru" else (of_gru, of_lstm)
-    result, ratios = stats.paired(a, b), b / a
+    result, ratios = statistics.paired(a, b), b / a
     better = result.probability_better if claim.above == "gru" else 1 - result.probability_better
-    word = stats.verdict(result, claim.bounds) if result.n >= least else UNDECIDED
+    word = statistics.verdict(result, claim.bounds) if result.n >= least else UNDECIDED
     decide = what_decides(claim, result, word, "pairs of runs", least)
     lost = [[run.about["status"] for run, value in zip(cell, of, strict=True) if math.isnan(value)]
             for cell, of in ((lstm, of_lstm), (gru, of_gru))]  # fmt: skip
@@ -148,7 +148,7 @@ def of_speed(claim: Claim, speed: Speed | None) -> Verdict:
     """The verdict from a measurement in `speed.json`."""
     if speed is None:
         return Verdict(claim, UNDECIDED, NOTHING, np.array([]), math.nan, 2, "speed was not measured")
-    result, word = speed.result, stats.verdict(speed.result, claim.bounds)
+    result, word = speed.result, statistics.verdict(speed.result, claim.bounds)
     decide = what_decides(claim, result, word, "pairs of timings")
     return Verdict(claim, word, result, speed.ratios, 1 - result.probability_better, 2, decide, speed=speed)
 
@@ -157,7 +157,7 @@ def what_decides(claim: Claim, result: Paired, word: str, unit: str, least: int 
     """What would decide a claim, in words."""
     if word != UNDECIDED:
         return f"it is decided, by {result.n} {unit}"
-    needed = stats.seeds_to_decide(result, claim.bounds)
+    needed = statistics.seeds_to_decide(result, claim.bounds)
     if result.n < least:
         more = f"at least {max(least, round_up(needed)) if math.isfinite(needed) else least} {unit}"
         return f"too few {unit} ({result.n}): {more}"

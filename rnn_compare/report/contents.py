@@ -11,7 +11,8 @@ from rnn_compare.config import KEYS
 from rnn_compare.report.claims import Verdict, of_claim, pairs, values
 from rnn_compare.report.document import Block, Card, Code, Heading, Link, Picture, Row, Table, Text
 from rnn_compare.report.results import Result, Results, Speed, words
-from rnn_compare.stats import FAILS, HOLDS, UNDECIDED, Paired, interquartile_mean, median, paired
+from rnn_compare.statistics.measures import interquartile_mean, median
+from rnn_compare.statistics.paired import FAILS, HOLDS, UNDECIDED, Paired, paired
 
 Judged = dict[str, list[Verdict]]  # a setting's label -> the verdict on each claim
 MARKS = {HOLDS: "✓", FAILS: "✗", UNDECIDED: "?"}

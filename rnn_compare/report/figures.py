@@ -20,11 +20,12 @@ from matplotlib.axes import Axes
 from matplotlib.axis import Axis
 from matplotlib.figure import Figure
 
-from rnn_compare import stats
-from rnn_compare.data import ACTIONS
 from rnn_compare.report.claims import Verdict, of_claim
 from rnn_compare.report.results import Result
-from rnn_compare.stats import UNDECIDED, median
+from rnn_compare.statistics.measures import median
+from rnn_compare.statistics.paired import UNDECIDED
+from rnn_compare.statistics.paired import verdict as verdict_of
+from rnn_compare.tasks.price import ACTIONS
 
 # Blue and orange as in the post's figure, and the rest of Okabe and Ito's palette that differs from them in grey too.
 COLOURS = {"lstm": "#0072B2", "gru": "#E66100"}
@@ -40,7 +41,7 @@ STYLE: Any = {
 
 def figure_3() -> dict[str, np.ndarray]:
     """The post's loss curves, read off its figure 3: `epoch`, `lstm` and `gru`, each [200]."""
-    with resources.files("rnn_compare").joinpath("figure3.csv").open() as file:
+    with resources.files("rnn_compare.report").joinpath("figure3.csv").open() as file:
         rows = csv.DictReader(line for line in file if not line.startswith("#"))
         table = [(float(row["epoch"]), float(row["lstm_loss"]), float(row["gru_loss"])) for row in rows]
     epoch, lstm, gru = np.array(table).T
@@ -216,7 +217,7 @@ def differences(judged: dict[str, list[Verdict]]) -> Figure | None:
 def _outcome(verdict: Verdict) -> str:
     """A claim and the verdict on it, and where too few pairs are all that is missing, how few."""
     result = verdict.result
-    few = verdict.word == UNDECIDED and stats.verdict(result, verdict.claim.bounds) != UNDECIDED
+    few = verdict.word == UNDECIDED and verdict_of(result, verdict.claim.bounds) != UNDECIDED
     more = f" ({result.n} pairs, {verdict.least} needed)" if few else ""
     return _filled(f"{verdict.claim.title}: {verdict.word}{more}", 58)
 

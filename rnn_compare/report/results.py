@@ -12,8 +12,9 @@ from typing import Any, NamedTuple, TypeVar
 import numpy as np
 
 from rnn_compare.config import KEYS, UserError, settings
-from rnn_compare.runs import DIVERGED, FAILED, FINISHED, different
-from rnn_compare.stats import Paired, measures, paired
+from rnn_compare.statistics.measures import measures
+from rnn_compare.statistics.paired import Paired, paired
+from rnn_compare.workdir.runs import DIVERGED, FAILED, FINISHED, different
 
 T = TypeVar("T")
 Setting = tuple[tuple[str, str], ...]  # (key, value in words) of each axis besides the cell

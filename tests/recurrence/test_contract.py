@@ -24,7 +24,7 @@ NAMES = ("hidden", "last", "dparams", "dx", "dcarry")
 @functools.cache
 def pulled(cell, features, units, backend, runs):
     """A jitted function of (params, x, carry, cotangents) that gives all values and all gradients."""
-    module = CELLS[cell](features=features, units=units)
+    module = CELLS[cell](units=units)
 
     def both(params, x, carry, cotangents):
         out, pull = jax.vjp(lambda *args: recurrence(module, *args, backend), params, x, carry)
@@ -38,8 +38,8 @@ def problem(cell, T, B, F, H, runs, seed=0):
     """Random parameters, inputs, carry and cotangents on every output, float64."""
     rng = np.random.default_rng(seed)
     lead = (runs,) if runs else ()
-    module = CELLS[cell](features=F, units=H)
-    zero = module.initialize_carry(B)
+    module = CELLS[cell](units=H)
+    zero = module.initialize_carry(None, (B, F))
     width = len(module.gates) * H
     draw = lambda scale, *shape: rng.normal(scale=scale, size=lead + shape)  # noqa: E731
     params = {
@@ -129,7 +129,7 @@ def test_any_size(backend, cell, T, B, F, H, runs, seed):
 @pytest.mark.parametrize("cell", CELLS)
 def test_not_a_number_stays_in_its_sequence_and_is_not_lost(cell, backend):
     params, x, carry, _ = jax.tree.map(lambda a: jnp.asarray(a, jnp.float32), problem(cell, 9, 6, 2, 16, 0))
-    module = CELLS[cell](features=2, units=16)
+    module = CELLS[cell](units=16)
     hidden, _ = recurrence(module, params, x.at[4, 3, 1].set(jnp.nan), carry, backend)
     assert np.isnan(hidden[4:, 3]).all()
     assert np.isfinite(np.delete(hidden, 3, axis=1)).all()
@@ -141,8 +141,8 @@ def test_not_a_number_stays_in_its_sequence_and_is_not_lost(cell, backend):
 @pytest.mark.parametrize("x", [np.inf, -np.inf, 3e38, 1e-42])
 def test_extreme_inputs_saturate_as_in_the_scan(cell, backend, x):
     params = jax.tree.map(lambda a: jnp.asarray(a, jnp.float32), problem(cell, 1, 1, 1, 16, 0)[0])
-    module = CELLS[cell](features=1, units=16)
-    arguments = (module, params, jnp.full((5, 2, 1), x, jnp.float32), module.initialize_carry(2))
+    module = CELLS[cell](units=16)
+    arguments = (module, params, jnp.full((5, 2, 1), x, jnp.float32), module.initialize_carry(None, (2, 1)))
     ours, scan = (recurrence(*arguments, name)[0] for name in (backend, "scan"))
     np.testing.assert_allclose(ours, scan, rtol=1e-6, atol=1e-6)
 
@@ -187,7 +187,7 @@ def test_called_from_several_threads_at_once(backend):
 def test_the_gradient_of_data_is_not_computed_unless_asked_for(cell, backend):
     """Without a gradient for x, the others are the same bits."""
     params, x, carry, (pull, _) = jax.tree.map(lambda a: jnp.asarray(a, jnp.float32), problem(cell, 20, 5, 2, 16, 0))
-    module = CELLS[cell](features=2, units=16)
+    module = CELLS[cell](units=16)
     scalar = lambda params, x: jnp.sum(pull * recurrence(module, params, x, carry, backend)[0])  # noqa: E731
     with_x, without_x = jax.grad(scalar, argnums=(0, 1))(params, x)[0], jax.grad(scalar)(params, x)
     jax.tree.map(np.testing.assert_array_equal, with_x, without_x)

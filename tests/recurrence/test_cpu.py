@@ -74,8 +74,8 @@ def both(cell, carry, params):
 
 
 for name in {cells}:
-    cell = CELLS[name](features=1, units=16)
-    carry = cell.initialize_carry(40)
+    cell = CELLS[name](units=16)
+    carry = cell.initialize_carry(None, (40, 1))
     params = cell.init(jax.random.key(1), carry, x[0])["params"]
     value = jax.jit(both, static_argnums=0)(cell, carry, params)
     print(hashlib.sha256(b"".join(np.asarray(leaf).tobytes() for leaf in jax.tree.leaves(value))).hexdigest())
@@ -130,9 +130,9 @@ def test_the_number_of_threads_changes_no_bit(cell):
 
 def test_nothing_of_size_t_is_kept_but_hidden_and_cell_states():
     """No [T, B, nH] array, forward or backward: read off the compiled program's buffers."""
-    cell = CELLS["lstm"](features=1, units=16)
+    cell = CELLS["lstm"](units=16)
     T, B = 5000, 8
-    x, carry = jnp.ones((T, B, 1)), cell.initialize_carry(B)
+    x, carry = jnp.ones((T, B, 1)), cell.initialize_carry(None, (B, 1))
     params = cell.init(jax.random.key(1), carry, x[0])["params"]
     loss = lambda p: jnp.sum(cpu.recurrence(cell, p, x, carry)[0])  # noqa: E731
     for function, arrays in ((loss, 1.1), (jax.grad(loss), 3.3)):  # hidden; hidden, cells and the cotangent
@@ -145,18 +145,18 @@ class Unknown(RecurrentCell):
 
 
 def test_what_it_cannot_serve_is_an_error_that_says_why():
-    cell = Unknown(features=1, units=2)
+    cell = Unknown(units=2)
     with pytest.raises(ValueError, match="no kernel for Unknown; use scan or auto"):
         pick("cpu", cell)
     assert pick("auto", cell) == "scan"
-    assert pick("auto", CELLS["gru"](features=1, units=2)) == "cpu"
+    assert pick("auto", CELLS["gru"](units=2)) == "cpu"
     with pytest.raises(ValueError, match="no kernel for Unknown"):
         cpu.recurrence(cell, {}, jnp.ones((1, 1, 1)), jnp.ones((1, 2)))
-    lstm = CELLS["lstm"](features=1, units=2)
-    params = lstm.init(jax.random.key(0), lstm.initialize_carry(1), jnp.ones((1, 1)))["params"]
+    lstm = CELLS["lstm"](units=2)
+    params = lstm.init(jax.random.key(0), lstm.initialize_carry(None, (1, 1)), jnp.ones((1, 1)))["params"]
     with pytest.raises(ValueError, match="was given the shapes"):
-        cpu.recurrence(lstm, params, jnp.ones((1, 1, 2)), lstm.initialize_carry(1))
+        cpu.recurrence(lstm, params, jnp.ones((1, 1, 2)), lstm.initialize_carry(None, (1, 1)))
     with pytest.raises(ValueError, match="was given the shapes"):
-        cpu.recurrence(lstm, params, jnp.ones((1, 3, 1)), lstm.initialize_carry(2))
+        cpu.recurrence(lstm, params, jnp.ones((1, 3, 1)), lstm.initialize_carry(None, (2, 1)))
     with pytest.raises(ValueError, match="float32, and was given int32"):
-        cpu.recurrence(lstm, params, jnp.ones((1, 1, 1), jnp.int32), lstm.initialize_carry(1))
+        cpu.recurrence(lstm, params, jnp.ones((1, 1, 1), jnp.int32), lstm.initialize_carry(None, (1, 1)))

@@ -9,10 +9,12 @@ from rnn_compare.recurrence import recurrence
 
 @pytest.mark.parametrize("name", CELLS)
 def test_scan_is_the_cell_applied_step_by_step(name, x64):
-    cell = CELLS[name](features=3, units=5)
+    cell = CELLS[name](units=5)
     rng = np.random.default_rng(0)
     x = jnp.asarray(rng.normal(size=(9, 2, 3)))
-    carry = jax.tree.map(lambda zero: jnp.asarray(rng.normal(size=zero.shape)), cell.initialize_carry(2, jnp.float64))
+    carry = jax.tree.map(
+        lambda zero: jnp.asarray(rng.normal(size=zero.shape)), cell.initialize_carry(None, (2, 3), jnp.float64)
+    )
     params = cell.init(jax.random.key(0), carry, x[0])["params"]
     hidden, last = recurrence(cell, params, x, carry, "scan")
     for t in range(9):

@@ -54,7 +54,7 @@ def recurrence(cell: RecurrentCell, params: Any, x: jax.Array, carry: Carry) -> 
         raise ValueError(f"the backend cpu computes in float32, and was given {wrong[0]}")
     # Compiled code reads memory by these shapes: a wrong one must not get there.
     (T, B, F), H, width = x.shape, cell.units, cell.units * len(cell.gates)
-    states = jax.tree.map(lambda leaf: leaf.shape, cell.initialize_carry(B))
+    states = jax.tree.map(lambda leaf: leaf.shape, cell.initialize_carry(None, (B, F)))
     expected = (((F, width), (H, width), (width,), (width,)), (T, B, F), states)
     if (shapes := jax.tree.map(lambda leaf: leaf.shape, operands)) != expected:
         raise ValueError(f"the backend cpu was given the shapes {shapes} and expects {expected}")

@@ -1,0 +1,13 @@
+"""The config: every key declared once, read from a file and the command line, checked, and locked.
+
+A config file calls `base()` and changes only what makes it that experiment; `load` reads the file, applies the command
+line's overrides and returns the checked, locked result. Nothing here trains, compiles or writes.
+"""
+
+from rnn_compare.config.files import load
+from rnn_compare.config.keys import KEYS
+from rnn_compare.config.tree import base, leaves, set_value, settings
+from rnn_compare.config.validation import validate
+from rnn_compare.console.errors import UserError
+
+__all__ = ["KEYS", "UserError", "base", "leaves", "load", "set_value", "settings", "validate"]

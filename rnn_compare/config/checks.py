@@ -1,0 +1,106 @@
+"""What a value may be: each check returns it in its canonical type, or raises ValueError saying what would be right."""
+
+import difflib
+import math
+from collections.abc import Callable, Iterable
+from importlib import import_module
+from numbers import Integral, Real
+from typing import Any
+
+LARGEST = 2**31 - 1  # of the whole numbers: JAX counts in 32 bits
+SMALLEST, MOST = 1.2e-38, 3.4e38  # of the other numbers, which become float32
+
+Check = Callable[[Any], Any]
+
+
+def whole(low: int) -> Check:
+    """A whole number from `low` to `LARGEST`."""
+
+    def check(value: Any) -> int:
+        if isinstance(value, bool) or not isinstance(value, Integral) or int(value) < low:
+            raise ValueError(f"a whole number of at least {low}")
+        if int(value) > LARGEST:
+            raise ValueError(f"a whole number of at most {LARGEST}")
+        return int(value)
+
+    return check
+
+
+def number(low: float = -math.inf, high: float = math.inf, *, above: float = -math.inf) -> Check:
+    """A finite number in [low, high], and greater than `above`."""
+    if above > -math.inf:
+        what = f"a number greater than {above:g}"
+    elif high < math.inf:
+        what = f"a number from {low:g} to {high:g}"
+    else:
+        what = f"a number of at least {low:g}" if low > -math.inf else "a finite number"
+
+    def check(value: Any) -> float:
+        if isinstance(value, bool) or not isinstance(value, Real):
+            raise ValueError(what)
+        try:
+            result = float(value)
+        except OverflowError:  # a whole number such as 10**400
+            raise ValueError(what) from None
+        if not (math.isfinite(result) and low <= result <= high and result > above):
+            raise ValueError(what)
+        if not SMALLEST <= abs(result) <= MOST and result != 0:
+            raise ValueError(f"{what}, within single precision")
+        return result
+
+    return check
+
+
+def one_of(names: Iterable[str]) -> Check:
+    """One of the given names."""
+    known = tuple(names)
+
+    def check(value: Any) -> str:
+        if not isinstance(value, str) or value not in known:
+            raise ValueError(f"one of {', '.join(known)}{closest(value, known) if isinstance(value, str) else ''}")
+        return str(value)  # NumPy has strings of its own
+
+    return check
+
+
+def registered(where: str, *others: str) -> Check:
+    """A name that is registered in "module:dictionary" (or is among what "module:function" returns), or one of others.
+
+    The module is imported when a value is checked, and not before: whoever only lists the keys need not wait for JAX.
+    """
+    module, _, attribute = where.partition(":")
+
+    def check(value: Any) -> str:
+        known = getattr(import_module(module), attribute)
+        return one_of((*others, *(known() if callable(known) else known)))(value)
+
+    return check
+
+
+def pair_of(item: Check, what: str) -> Check:
+    """Two values, each of which passes `item`."""
+
+    def check(value: Any) -> tuple:
+        if not isinstance(value, tuple | list) or len(value) != 2:
+            raise ValueError(what)
+        try:
+            return tuple(item(v) for v in value)
+        except ValueError:
+            raise ValueError(what) from None
+
+    return check
+
+
+def closest(name: str, known: Iterable[str]) -> str:
+    """The words that suggest a known name which is nearly this one, or nothing."""
+    near = difflib.get_close_matches(name, list(known), n=2, cutoff=0.6)
+    return f" (did you mean {' or '.join(near)}?)" if near else ""
+
+
+def shown(value: Any) -> str:
+    """A value as a complaint quotes it."""
+    try:
+        text = repr(value)
+    except Exception:  # a whole number of more digits than Python writes; a class that cannot describe itself
+        text = f"<{type(value).__name__}>"
+    return text if len(text) <= 200 else f"{text[:200]} …"

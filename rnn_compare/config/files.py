@@ -1,0 +1,88 @@
+"""A config file and the command line's overrides, read into a checked config."""
+
+import ast
+import os
+import runpy
+import traceback
+import warnings
+from collections.abc import Iterable
+from typing import Any
+
+from ml_collections import ConfigDict
+
+from rnn_compare.config.checks import shown
+from rnn_compare.config.keys import KEYS, unknown
+from rnn_compare.config.tree import leaves, set_value
+from rnn_compare.config.validation import as_axes, validate
+from rnn_compare.console.errors import UserError
+
+
+def load(path: str, overrides: Iterable[str] = ()) -> ConfigDict:
+    """The checked config of a file and the command line.
+
+    Args:
+        path: a Python file with `get_config() -> ConfigDict`.
+        overrides: `key=value` strings with dotted keys, applied in order. Values are Python literals or bare
+            words; `sweep.KEY=a,b` sets one axis.
+
+    Returns:
+        The validated, locked config.
+
+    Raises:
+        UserError: the file or an override is wrong.
+    """
+    if not os.path.exists(path):
+        raise UserError(f"--config={path}: there is no such file")
+    try:
+        namespace = runpy.run_path(path)
+    except (Exception, SystemExit) as error:
+        raise _config_file_error(path, error) from None
+    if not callable(namespace.get("get_config")):
+        raise UserError(f"--config={path}: the file must define get_config()")
+    try:
+        config = namespace["get_config"]()
+    except (Exception, SystemExit) as error:
+        raise _config_file_error(path, error) from None
+    if not isinstance(config, ConfigDict):
+        raise UserError(f"--config={path}: get_config() must return the ConfigDict that base() makes")
+    for override in overrides:
+        _apply(config, override)
+    return validate(config)
+
+
+def _config_file_error(path: str, error: BaseException) -> UserError:
+    lines = [f.lineno for f in traceback.extract_tb(error.__traceback__) if f.filename == path]
+    if isinstance(error, SyntaxError) and error.filename == path:
+        lines = [error.lineno]
+    where = f"{path}:{lines[-1]}" if lines else path
+    what = " ".join(str(error).split())
+    return UserError(f"--config={path}: {where} raises {type(error).__name__}: {what}")
+
+
+def _literal(text: str) -> Any:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # what Python thinks of a word as source code is nobody's business
+        try:
+            return ast.literal_eval({"true": "True", "false": "False", "none": "None"}.get(text, text))
+        except (ValueError, TypeError, SyntaxError, MemoryError, RecursionError):
+            return text
+
+
+def _apply(config: ConfigDict, override: str) -> None:
+    key, equals, text = override.partition("=")
+    if not equals:
+        raise UserError(f"--config.{key} has no value: write --config.{key}=VALUE")
+    value = _literal(text)
+    if key.startswith("sweep."):
+        if isinstance(value, str):
+            value = tuple(_literal(word.strip()) for word in value.split(","))
+        elif not isinstance(value, tuple | list):
+            value = (value,)
+        value = {**as_axes(dict(leaves(config)).get("sweep", {})), key.removeprefix("sweep."): value}
+        key = "sweep"
+    elif key != "sweep" and key not in KEYS:
+        raise unknown(key)
+    try:
+        set_value(config, key, value)
+    except Exception as error:  # the file's config is frozen, or has something else where the section belongs
+        raise UserError(f"config.{key} cannot be set to {shown(value)}: {type(error).__name__}: {error}") from None

@@ -1,0 +1,129 @@
+"""Every key of the config, declared once: its default, what it may be, its unit and meaning."""
+
+import difflib
+from typing import Any, NamedTuple
+
+from rnn_compare.config.checks import Check, closest, number, pair_of, registered, shown, whole
+from rnn_compare.console.errors import UserError
+
+
+class Key(NamedTuple):
+    """One key of the config.
+
+    Attributes:
+        default: its value in the base config.
+        check: what it may be.
+        meaning: what it does, with its unit.
+        stacks: whether runs that differ in it can share one compiled program, because it only changes the
+            numbers a run starts from or is fed with.
+        free: whether a study may be gone on with at another value, because no run's result and no rule by which
+            a claim is judged depends on it.
+    """
+
+    default: Any
+    check: Check
+    meaning: str
+    stacks: bool = False
+    free: bool = False
+
+
+# What registers names, each looked up when a value is checked.
+CELL = registered("rnn_compare.cells:CELLS")
+MATRIX = registered("rnn_compare.cells.initializers:names")
+BIAS = registered("rnn_compare.cells.initializers:BIASES")
+OPTIMIZER = registered("rnn_compare.training.optimizers:OPTIMIZERS")
+SCHEDULE = registered("rnn_compare.training.optimizers:SCHEDULES")
+CLIP = registered("rnn_compare.training.optimizers:CLIPS")
+BACKEND = registered("rnn_compare.recurrence:BACKENDS", "auto")
+
+KEYS: dict[str, Key] = {
+    "seeds": Key(1, whole(1), "runs of each setting; run s draws its data and weights from seed s", True),
+    "data.sequences": Key(40, whole(1), "sequences in the batch (B)"),
+    "data.length": Key(20_000, whole(1), "time steps that are trained on (T)"),
+    "data.window": Key(1, whole(1), "inputs: price changes over the last 1 … window steps (F)"),
+    "data.periods": Key(
+        (40.0, 200.0), pair_of(number(above=0), "two numbers greater than 0"), "wave periods, steps", True
+    ),
+    "data.angle_step": Key(0.01, number(0), "largest change of the amplitudes' angle per step, radians", True),
+    "data.noise_variance": Key(0.01, number(0), "variance of the noise on the price", True),
+    "data.bias": Key(100.0, number(), "constant part of the price", True),
+    "data.discount": Key(0.985, number(0, 1), "Bellman discount per step", True),
+    "data.trade_cost": Key(0.7, number(0), "price of one change of position", True),
+    "data.lookahead": Key(300, whole(1), "steps beyond the last trained one at which the recursion starts"),
+    "model.cell": Key("lstm", CELL, "recurrent cell"),
+    "model.units": Key(16, whole(1), "hidden units (H)"),
+    "model.kernel_init": Key(
+        "glorot_uniform",
+        MATRIX,
+        "initial kernel, over the whole (F, nH)",
+        True,
+    ),
+    "model.recurrent_init": Key(
+        "orthogonal",
+        MATRIX,
+        "initial recurrent kernel, whole (H, nH)",
+        True,
+    ),
+    "model.bias_init": Key("unit_forget", BIAS, "initial recurrent bias", True),
+    "optimizer.name": Key("adam", OPTIMIZER, "update rule"),
+    "optimizer.learning_rate": Key(0.001, number(above=0), "learning rate, at its highest", True),
+    "optimizer.schedule": Key("constant", SCHEDULE, "how the rate goes over the epochs"),
+    "optimizer.clip": Key("global_norm", CLIP, "which norm of the gradient is clipped"),
+    "optimizer.clip_norm": Key(1.0, number(above=0), "largest norm of the gradient, or of each tensor's", True),
+    "train.epochs": Key(1000, whole(1), "full-batch updates"),
+    "train.chunk": Key(10, whole(1), "most epochs per dispatch; the host sees losses once per chunk"),
+    "train.memory": Key(
+        0.0, number(0, 1e9), "GB that stacked runs may take at once; 0: half of the device's", True, True
+    ),
+    "train.backend": Key("auto", BACKEND, "how the recurrence is computed"),
+    "checkpoint.seconds": Key(60.0, number(above=0), "seconds between checkpoints, at least", True, True),
+    "checkpoint.epochs": Key(0, whole(0), "save after so many epochs too; 0: only by time", True, True),
+    "checkpoint.keep": Key(2, whole(1), "checkpoints that are kept of a cohort on its way", True, True),
+    "log.histogram_every": Key(100, whole(1), "epochs between histograms of the parameters"),
+    "speed.limit": Key(
+        0.0,
+        number(0),
+        "seconds that measuring the cells' speed may take at the end, with each backend; 0: not measured",
+        True,
+        True,
+    ),
+    "speed.precision": Key(
+        0.005,
+        number(above=0),
+        "half the width of the speed ratio's interval at which measuring ends, relative",
+        True,
+        True,
+    ),
+    "claims.faster": Key(1.0384, number(above=0), "the post's claim: an LSTM epoch takes so many GRU epochs", True),
+    "claims.faster_margin": Key(
+        0.01, number(above=0), "how near the measured ratio must be for the claim to hold", True
+    ),
+    "claims.seeds": Key(
+        10, whole(2), "least pairs of finished runs with which a claim about loss or volatility is judged", True
+    ),
+}
+
+SECTIONS = {name.rpartition(".")[0] for name in KEYS}
+
+
+def unknown(key: str) -> UserError:
+    """The complaint about a key that is not declared."""
+    by_last = {k.rsplit(".", 1)[-1]: k for k in KEYS}
+    near = closest(key, [*KEYS, "sweep"])
+    if not near and (last := difflib.get_close_matches(key.rsplit(".", 1)[-1], by_last, n=1)):
+        near = f" (did you mean {by_last[last[0]]}?)"
+    return UserError(f"config.{key} is not a key of the config{near or '; the keys are ' + ', '.join(KEYS)}")
+
+
+def checked(key: str, value: Any, where: str = "config.") -> Any:
+    """The value of a key in its canonical type.
+
+    Raises:
+        UserError: the key is not declared, or the value is not what it may be.
+    """
+    if key not in KEYS:
+        raise unknown(where.removeprefix("config.") + key)
+    try:
+        return KEYS[key].check(value)
+    except ValueError as error:
+        raise UserError(f"{where}{key} is {shown(value)}: it must be {error}") from None

@@ -1,0 +1,93 @@
+"""Every complaint about a config; one that passes is ready to run."""
+
+import math
+from collections import Counter
+from typing import Any
+
+from ml_collections import ConfigDict
+
+from rnn_compare.config.checks import shown
+from rnn_compare.config.keys import KEYS, checked, unknown
+from rnn_compare.config.tree import axis_keys, base, leaves, set_value, settings
+from rnn_compare.console.errors import UserError
+
+MOST_RUNS = 100_000  # of a study; to write them down takes 10 seconds
+
+
+def validate(config: ConfigDict) -> ConfigDict:
+    """The config with every value in its canonical type, locked.
+
+    Raises:
+        UserError: the first complaint, in one sentence.
+    """
+    given = dict(leaves(config))
+    axes = as_axes(given.pop("sweep", {}))
+    for name in given:
+        if name not in KEYS:
+            raise unknown(name)
+    if missing := [name for name in KEYS if name not in given]:
+        raise UserError(f"config.{missing[0]} is missing: start from rnn_compare.config.base()")
+    resolved = base()
+    for name, value in given.items():
+        set_value(resolved, name, checked(name, value))
+    resolved.sweep = {axis: _checked_axis(axis, values) for axis, values in axes.items()}
+    named = [key for axis in resolved.sweep for key in axis_keys(axis)]
+    if twice := _twice(named):
+        raise UserError(f"config.sweep has {twice[0]} on two axes: it must be on one")
+    counts = [resolved.seeds, *map(len, resolved.sweep.values())]
+    if math.prod(counts) > MOST_RUNS:
+        raise UserError(
+            f"config.seeds times the axes of config.sweep makes {' × '.join(map(str, counts))} = {math.prod(counts)} "
+            f"runs: it must be at most {MOST_RUNS}"
+        )
+    values = dict(leaves(resolved))
+    for setting in settings(resolved.sweep):
+        _check_together(values | setting)
+    return resolved.lock()
+
+
+def _checked_axis(axis: Any, values: Any) -> tuple:
+    if not isinstance(axis, str):
+        raise UserError(f"config.sweep has the axis {shown(axis)}: it must be a key such as 'model.units'")
+    if not isinstance(values, tuple | list):
+        raise UserError(f"config.sweep.{axis} is {shown(values)}: it must be a tuple of values")
+    if not values:
+        raise UserError(f"config.sweep.{axis} is empty: give it at least one value, or leave the axis out")
+    keys = axis_keys(axis)
+    if "seeds" in keys:
+        raise UserError("config.sweep has the axis seeds: set config.seeds, which gives every setting its seeds")
+    rows = []
+    for value in values:
+        row = value if len(keys) > 1 else (value,)
+        if not isinstance(row, tuple | list) or len(row) != len(keys):
+            raise UserError(f"config.sweep.{axis} has {shown(value)}: it must give one value for each of its keys")
+        rows.append(tuple(checked(k, v, "config.sweep.") for k, v in zip(keys, row, strict=True)))
+    if twice := _twice(rows):
+        raise UserError(f"config.sweep.{axis} names {twice[0] if len(keys) > 1 else twice[0][0]!r} twice")
+    return tuple(rows) if len(keys) > 1 else tuple(row[0] for row in rows)
+
+
+def _twice(items: list) -> list:
+    """The items that are in the list more than once."""
+    return [item for item, times in Counter(items).items() if times > 1]
+
+
+def _check_together(values: dict[str, Any]) -> None:
+    if values["data.window"] >= values["data.length"]:
+        raise UserError(
+            f"config.data.window is {values['data.window']}: it must be smaller than config.data.length, "
+            f"which is {values['data.length']}"
+        )
+
+
+def as_axes(sweep: Any) -> dict[str, Any]:
+    """A sweep as a file or the command line gives it: axis -> values, unchecked.
+
+    Raises:
+        UserError: it is no mapping.
+    """
+    if isinstance(sweep, ConfigDict):
+        sweep = {axis.removeprefix("sweep."): values for axis, values in leaves(sweep, "sweep.")}
+    if not isinstance(sweep, dict):
+        raise UserError(f"config.sweep is {shown(sweep)}: it must map keys to values, as {{'model.units': (8, 16)}}")
+    return sweep

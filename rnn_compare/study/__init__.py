@@ -1,0 +1,141 @@
+"""A study: a config expanded into runs, the runs grouped into cohorts, the cohorts trained into a workdir.
+
+The workdir holds `config.json` (the resolved config), `environment.json` (the command, machine and versions of the
+last start), one folder per run, `checkpoints/` while cohorts are on their way, `speed.json` (what `training.speed`
+measured), and what `rnn_compare.report` makes of the runs. A study started again leaves ended runs alone and goes on
+with the others.
+"""
+
+import json
+import os
+from pathlib import Path
+
+import jax
+import numpy as np
+from ml_collections import ConfigDict
+
+from rnn_compare import report
+from rnn_compare.config import UserError
+from rnn_compare.console import interrupt
+from rnn_compare.console.terminal import say
+from rnn_compare.network.model import make_model
+from rnn_compare.statistics.measures import measures
+from rnn_compare.study import launch
+from rnn_compare.study.board import Board, Row
+from rnn_compare.study.cohorts import Cohort, describe, group, split, title
+from rnn_compare.study.estimate import seconds_per_epoch
+from rnn_compare.study.expansion import expand
+from rnn_compare.study.fit import attempt
+from rnn_compare.study.machine import device_memory, environment
+from rnn_compare.study.timing import write_speed
+from rnn_compare.training.program import memory_needed
+from rnn_compare.workdir import lock
+from rnn_compare.workdir.checkpoint import begun, forget_ended
+from rnn_compare.workdir.files import remove_parts, write_atomically
+from rnn_compare.workdir.opening import FORMAT, check_workdir
+from rnn_compare.workdir.runs import FINISHED, Run, as_json, ended, over, read, tally
+from rnn_compare.workdir.tensorboard import write_study_log
+
+
+def execute(
+    config: ConfigDict, workdir: Path, dry_run: bool, launcher: str = "local", retry_failed: bool = False
+) -> bool:
+    """Runs a study: says what it is going to do, does it, reports.
+
+    Args:
+        config: a validated config.
+        workdir: where the results go.
+        dry_run: only say.
+        launcher: where the cohorts are trained, a name in `launch.LAUNCHERS`.
+        retry_failed: train runs again that failed earlier.
+
+    Returns:
+        Whether every run finished with finite losses.
+
+    Raises:
+        UserError: the workdir or the launcher cannot serve.
+    """
+    run_cohorts = launch.pick(launcher)
+    check_workdir(workdir, config)
+    runs = expand(config)
+    try:
+        for cohort in group(runs):
+            make_model(cohort[0].config)
+    except ValueError as error:
+        raise UserError(f"config.train.backend: {error}") from None
+    if dry_run:
+        total = 0.0
+        for cohort in plan(runs, workdir, retry_failed):
+            seconds = seconds_per_epoch(cohort[0].config) * len(cohort) * cohort[0].config.train.epochs
+            say(f"{title(cohort)}: about {seconds / 60:.1f} minutes here, by the second epoch of one run")
+            total += seconds
+        say(f"in all about {total / 60:.1f} minutes")
+        return True
+    try:
+        work(config, runs, workdir, run_cohorts, retry_failed)
+    except OSError as error:
+        what = f"{error}; what is complete there stays, and the same command goes on from it"
+        raise UserError(f"--workdir={workdir}: {what}") from None
+    if lost := sum(not (workdir / run.name / "run.json").exists() for run in runs):
+        say(f"{lost} of {len(runs)} runs have not ended: the same command tries them again")
+    return not lost and all(read(workdir / run.name)["status"] == FINISHED for run in runs)
+
+
+def work(config: ConfigDict, runs: list[Run], workdir: Path, run_cohorts: launch.Launcher, retry_failed: bool) -> None:
+    """Trains what is left to train, and reports.
+
+    Raises:
+        UserError, OSError: something cannot be read or written.
+        Interrupted: a signal asked to stop.
+    """
+    workdir.mkdir(parents=True, exist_ok=True)
+    with lock.held(workdir), interrupt.listening():
+        check_workdir(workdir, config)  # again: another process may have held the lock until now
+        remove_parts(workdir)
+        todo = plan(runs, workdir, retry_failed)
+        write_atomically(workdir / "config.json", json.dumps({"format": FORMAT, **as_json(config)}, indent=2) + "\n")
+        write_atomically(workdir / "environment.json", json.dumps(environment(), indent=2) + "\n")
+        rows = [Row(title(cohort), len(cohort), cohort[0].config.train.epochs) for cohort in todo]
+        with Board(rows, lambda: tally(runs, workdir)) as board:
+            run_cohorts(todo, workdir, attempt, board)
+        forget_ended(workdir)
+        write_speed(config, runs, workdir)
+        write_report(config, runs, workdir)
+
+
+def plan(runs: list[Run], workdir: Path, retry_failed: bool) -> list[Cohort]:
+    """The cohorts that are still to be trained; says what they are.
+
+    Raises:
+        UserError: the workdir holds runs of another config, or one that cannot be read; or a run is too large.
+    """
+    left = [run for run in runs if not ended(run, workdir, retry_failed)]
+    say(f"{workdir}: {len(runs)} runs, {len(runs) - len(left)} of them ended earlier")
+    if failed := sum(not over(workdir / run.name) for run in runs) - len(left):
+        say(f"{failed} of those failed: --retry_failed tries them again")
+    device = jax.devices()[0]
+    say(f"device: {device.platform} ({device.device_kind}), {os.cpu_count()} CPU cores, JAX {jax.__version__}")
+    todo = []
+    for cohort in group(left, list(begun(workdir).values())):
+        interrupt.check()
+        config = cohort[0].config
+        for part in split(cohort, int(config.train.memory * 1e9) or device_memory() // 2):
+            if (memory := memory_needed(config, len(part))) > device_memory():
+                raise UserError(
+                    f"config.data.length={config.data.length} with config.data.sequences={config.data.sequences} and "
+                    f"config.model.units={config.model.units} needs {memory / 1e9:.3g} GB of memory, and there are "
+                    f"{device_memory() / 1e9:.3g}: a smaller number would do"
+                )
+            say(*describe(part))
+            todo.append(part)
+    return todo
+
+
+def write_report(config: ConfigDict, runs: list[Run], workdir: Path) -> None:
+    """Tables and figures of the runs that have ended, on the terminal, in the workdir and in TensorBoard."""
+    if any((workdir / run.name / "run.json").exists() for run in runs):
+        table, figures = report.write(workdir)
+        axes = {name: list(dict.fromkeys(run.axes[name] for run in runs)) for name in runs[0].axes}
+        axes["seed"] = list(range(config.seeds))
+        write_study_log(workdir, as_json(config), axes, [*measures(np.array([])), "held_out_loss"], table, figures)
+        say(table)

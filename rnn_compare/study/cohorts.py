@@ -1,0 +1,71 @@
+"""Cohorts: the runs that share shapes, which are stacked and trained by one compiled program."""
+
+from collections.abc import Iterable, Iterator
+from itertools import pairwise
+
+import jax
+
+from rnn_compare.config import KEYS, leaves
+from rnn_compare.network.model import make_model
+from rnn_compare.study.machine import most_open_files
+from rnn_compare.training.program import memory_needed
+from rnn_compare.workdir.runs import Run, identity
+
+Cohort = list[Run]
+
+
+def title(cohort: Cohort) -> str:
+    """A short name for a person."""
+    return cohort[0].name if len(cohort) == 1 else f"{cohort[0].name} … {cohort[-1].name}"
+
+
+def group(runs: list[Run], begun: Iterable[dict[str, str]] = ()) -> list[Cohort]:
+    """The runs grouped by all that a compiled program depends on, in order of first appearance.
+
+    Runs that were `begun` together, name -> hash, stay together and apart from others: they go on from an epoch of
+    their own.
+    """
+    groups: dict[tuple, list[Run]] = {}
+    for run in runs:
+        shape = tuple((key, value) for key, value in leaves(run.config) if not KEYS[key].stacks)
+        named = ((i, hashes[run.name]) for i, hashes in enumerate(begun) if run.name in hashes)
+        before = next((i for i, hash in named if hash == identity(run)), None)
+        groups.setdefault((before, shape), []).append(run)
+    return list(groups.values())
+
+
+def split(cohort: Cohort, budget: int) -> list[Cohort]:
+    """Cuts a cohort into parts, each of which gives every local device as many runs and fits into its memory.
+
+    Args:
+        cohort: the runs.
+        budget: bytes on each device, which are compared with what the compiled program says it needs.
+
+    Returns:
+        Parts of nearly one size; runs that are too few for all devices are a last one.
+    """
+    config, devices = cohort[0].config, len(jax.local_devices())
+    rest = len(cohort) % devices
+    if rest and len(cohort) > devices:
+        return [*split(cohort[:-rest], budget), cohort[-rest:]]
+    if len(cohort) > 2 * devices:
+        two, three = (memory_needed(config, devices * runs) for runs in (2, 3))
+        most = 2 + (budget - two) // (three - two)
+    else:
+        most = 2 if memory_needed(config, len(cohort)) <= budget else 1
+    most = min(max(most, 1) * devices, most_open_files())
+    parts, each = -(-len(cohort) // most), max(1, len(cohort) // devices)
+    cuts = [i * each // parts * devices for i in range(parts)] + [len(cohort)]
+    return [cohort[start:end] for start, end in pairwise(cuts)]
+
+
+def describe(cohort: Cohort) -> Iterator[str]:
+    """What a cohort is going to do, in lines for a person."""
+    config, R = cohort[0].config, len(cohort)
+    T, B, F, H = config.data.length, config.data.sequences, config.data.window, config.model.units
+    memory = memory_needed(config, R) / 1e9
+    yield f"{', '.join(run.name for run in cohort[:6])}{' …' if R > 6 else ''}"
+    yield (
+        f"  {R} stacked run{'s'[: R > 1]} × {config.train.epochs} epochs; inputs [{T}, {B}, {F}] → {config.model.cell} "
+        f"[{T}, {B}, {H}] → 7 action values; backend {make_model(config).backend}, {memory:.2g} GB"
+    )

@@ -1,0 +1,42 @@
+"""A config expanded into runs."""
+
+import hashlib
+from typing import Any
+
+from ml_collections import ConfigDict
+
+from rnn_compare.config import leaves, set_value, settings
+from rnn_compare.workdir.runs import LONGEST_NAME, Run
+
+
+def expand(config: ConfigDict) -> list[Run]:
+    """All runs of a validated config: the product of its axes, times its seeds."""
+    runs = []
+    for setting in settings(config.sweep):
+        for seed in range(config.seeds):
+            resolved = ConfigDict(type_safe=False)
+            for key, value in leaves(config):
+                if key not in ("seeds", "sweep"):
+                    set_value(resolved, key, setting.get(key, value))
+            runs.append(Run(run_name(resolved.model.cell, setting, seed), setting, seed, resolved.lock()))
+    return runs
+
+
+def run_name(cell: str, axes: dict[str, Any], seed: int) -> str:
+    """A readable name: the cell, then each axis' value, numbers behind their key, then the seed.
+
+    Where that is too long for a folder, a digest stands for its end.
+    """
+    words = [cell]
+    for key, value in axes.items():
+        if key != "model.cell":
+            words.append(value if isinstance(value, str) else f"{key.rsplit('.', 1)[-1]}={_plain(value)}")
+    name, end = "-".join(words), f"-s{seed}"
+    if len((name + end).encode()) > LONGEST_NAME:
+        end = f"-{hashlib.sha256(name.encode()).hexdigest()[:12]}{end}"
+        name = name.encode()[: LONGEST_NAME - len(end)].decode(errors="ignore")
+    return name + end
+
+
+def _plain(value: Any) -> str:
+    return "+".join(map(_plain, value)) if isinstance(value, tuple) else repr(value).removesuffix(".0")

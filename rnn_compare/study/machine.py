@@ -1,0 +1,79 @@
+"""What a study runs on: its command, processor, memory, limits and versions."""
+
+import contextlib
+import os
+import platform
+import resource
+import shlex
+import subprocess
+import sys
+import time
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import jax
+
+import rnn_compare
+from rnn_compare.config.checks import LARGEST
+
+PACKAGES = ("jax", "jaxlib", "flax", "optax", "numpy", "numba", "scipy")
+
+
+def environment() -> dict[str, Any]:
+    """Of this process and its machine, as JSON values."""
+    return {
+        "command": shlex.join([Path(sys.orig_argv[0]).name, *sys.orig_argv[1:]]),
+        "started": time.strftime("%Y-%m-%d %H:%M:%S %z"),
+        "cpu": cpu(),
+        "cores": os.cpu_count(),
+        "memory_gb": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1e9, 1),
+        "devices": [f"{device.platform} ({device.device_kind})" for device in jax.devices()],
+        "system": platform.platform(),
+        "python": platform.python_version(),
+        "packages": {"rnn_compare": rnn_compare.__version__}
+        | commit(Path(__file__).parents[1])
+        | {name: metadata.version(name) for name in PACKAGES},
+    }
+
+
+def commit(folder: Path) -> dict[str, str]:
+    """The commit of a git checkout, "-dirty" behind it if files differ; empty where there is no checkout or no git."""
+    if not (folder / ".git").exists():
+        return {}
+    command = ["git", "describe", "--always", "--dirty"]
+    try:
+        said = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=True)
+    except (OSError, subprocess.CalledProcessError):
+        return {}
+    return {"commit": said.stdout.strip()}
+
+
+def cpu() -> str:
+    """The processor's name; what the platform calls it where Linux's list is not there."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        lines = []
+    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor() or platform.machine()
+
+
+def most_open_files() -> int:
+    """How many runs can have their event files open at once, less some for all else; raises the limit if it may."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with contextlib.suppress(OSError, ValueError):
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+        soft = hard
+    return max(1, soft - 200) if soft != resource.RLIM_INFINITY else LARGEST
+
+
+def device_memory() -> int:
+    """Bytes of the first device's memory, or of what this process may have of the machine's."""
+    if stats := jax.devices()[0].memory_stats():  # None on a CPU
+        return stats["bytes_limit"]
+    machine = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    try:
+        return min(machine, int(Path("/sys/fs/cgroup/memory.max").read_text()))  # of a container
+    except (OSError, ValueError):
+        return machine

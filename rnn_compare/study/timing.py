@@ -1,0 +1,52 @@
+"""The cells' speed, measured for a study."""
+
+import json
+from pathlib import Path
+
+import jax
+from ml_collections import ConfigDict
+
+from rnn_compare.console.terminal import say
+from rnn_compare.report.results import read_speeds
+from rnn_compare.training import speed
+from rnn_compare.workdir.files import write_atomically
+from rnn_compare.workdir.runs import Run, ended
+
+
+def write_speed(config: ConfigDict, runs: list[Run], workdir: Path) -> None:
+    """Measures the two cells' speed with each `train.backend`, at the study's first setting with it, if asked for.
+
+    What was measured with the same limit and precision is kept. A cell of which no run could be trained is not tried.
+
+    Raises:
+        UserError: `speed.json` cannot be read.
+    """
+    path, asked = workdir / "speed.json", {"limit": config.speed.limit, "precision": config.speed.precision}
+    if not config.speed.limit:
+        return
+    measured = {backend: found.about for backend, found in read_speeds(path).items()}
+    trained = [run.config for run in runs if ended(run, workdir, retry_failed=True)]
+    for backend in dict.fromkeys(run.config.train.backend for run in runs):
+        cells = {c.model.cell for c in trained if c.train.backend == backend}
+        if asked.items() <= measured.get(backend, {}).items() or not cells >= {"lstm", "gru"}:
+            continue
+        say(f"measuring the cells' speed with backend {backend}, at most {config.speed.limit:g} s")
+        first = next(run.config for run in runs if run.config.train.backend == backend)
+        try:
+            result = speed.measure(with_cell(first, "lstm"), with_cell(first, "gru"), **asked)
+        except jax.errors.JaxRuntimeError as error:  # out of memory, for one: the runs shall be reported all the same
+            say(f"the speed could not be measured: {str(error).splitlines()[0]}")
+            continue
+        measured[backend] = {"train.backend": backend, **asked, **result}
+        write_atomically(path, json.dumps(list(measured.values())) + "\n")
+        say(
+            f"an LSTM epoch takes {result['ratio']:.3g} ({result['low']:.3g} to {result['high']:.3g}) times a GRU "
+            f"epoch, {result['pairs']} pairs"
+        )
+
+
+def with_cell(config: ConfigDict, cell: str) -> ConfigDict:
+    """A run's config with another cell."""
+    other = config.copy_and_resolve_references().unlock()
+    other.model.cell = cell
+    return other.lock()

@@ -1,0 +1,133 @@
+"""The compiled program that trains stacked runs: many epochs per dispatch, on all local devices.
+
+Axis sizes: R runs, T time, B batch.
+"""
+
+from collections.abc import Callable
+from functools import lru_cache, partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import Mesh, NamedSharding
+from jax.sharding import PartitionSpec as P
+from ml_collections import ConfigDict, FrozenConfigDict
+
+from rnn_compare.config import KEYS, leaves, set_value
+from rnn_compare.network.model import Model, make_model
+from rnn_compare.tasks.price import Batch
+from rnn_compare.training.optimizers import Recipe
+from rnn_compare.training.start import init_batch, init_state, recipe
+from rnn_compare.training.step import METRICS, TrainState, gradients, update
+
+
+def over_runs(function: Callable, count: jax.Array, fused: bool = False) -> Callable:
+    """The function of one run as a function of stacked runs.
+
+    On a GPU all runs are one wide computation. On a CPU they go one after the other through the same code, because
+    XLA's sums over [R, ...] round differently for each R, and no bit of a run may depend on those beside it. Fused
+    kernels keep the runs apart themselves.
+
+    Args:
+        function: of one run; arrays in, arrays out.
+        count: how many runs are stacked, traced: XLA would compile a loop of one step into other code.
+        fused: whether the function's arithmetic is all in fused kernels.
+    """
+    if fused or jax.default_backend() != "cpu":
+        return jax.vmap(function)
+
+    def one_by_one(*stacked: Any) -> Any:
+        if stacked_runs(stacked) == 1:  # for the same reason, the loop must see more than one
+            doubled = one_by_one(*jax.tree.map(lambda leaf: jnp.concatenate([leaf, leaf]), stacked))
+            return jax.tree.map(lambda leaf: leaf[:1], doubled)
+
+        def run(r: jax.Array, results: Any) -> Any:
+            result = function(*jax.tree.map(lambda leaf: leaf[r], stacked))
+            return jax.tree.map(lambda rows, row: rows.at[r].set(row), results, result)
+
+        results = jax.eval_shape(jax.vmap(function), *stacked)
+        return jax.lax.fori_loop(0, count, run, jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), results))
+
+    return one_by_one
+
+
+def stacked_runs(tree: Any) -> int:
+    """How many runs a tree of stacked arrays has, R."""
+    return jax.tree.leaves(tree)[0].shape[0]
+
+
+@partial(jax.jit, static_argnames=("model", "optimizer", "most"), donate_argnames="state")
+def train_chunk(
+    state: TrainState, batch: Batch, epochs: jax.Array, runs: jax.Array, model: Model, optimizer: Recipe, most: int
+) -> tuple[TrainState, dict[str, jax.Array]]:
+    """Several epochs of a whole cohort in one dispatch.
+
+    Args:
+        state: the cohort's state, donated.
+        batch: the cohort's data, leaves [R, T, B, ...].
+        epochs: how many, a traced integer of at most `most`, so that a shorter last chunk recompiles nothing.
+        runs: how many, R, traced as well; see `over_runs`.
+        model: shared by the cohort.
+        optimizer: shared by the cohort, less its numbers.
+        most: rows of the metrics' buffers.
+
+    Returns:
+        The new state and the metrics [most, R], of which the first `epochs` rows are filled.
+    """
+
+    def on_one_device(state: TrainState, batch: Batch, epochs: jax.Array, runs: jax.Array) -> tuple:
+        heavy = over_runs(partial(gradients, model=model), runs, fused=model.backend != "scan")
+        light = over_runs(partial(update, optimizer=optimizer), runs)
+
+        def epoch(i: jax.Array, carry: tuple) -> tuple:
+            state, curves = carry
+            state, metrics = light(state, *heavy(state.params, batch))
+            return state, {name: curves[name].at[i].set(metrics[name]) for name in curves}
+
+        curves = {name: jnp.full((most, *state.finite.shape), jnp.nan) for name in METRICS}
+        return jax.lax.fori_loop(0, epochs, epoch, (state, curves))
+
+    mesh = devices_for(stacked_runs(state))
+    each = jax.shard_map(
+        on_one_device,
+        mesh=mesh,
+        in_specs=(P("runs"), P("runs"), P(), P()),
+        out_specs=(P("runs"), P(None, "runs")),
+        check_vma=False,
+    )
+    return each(state, batch, epochs, runs // mesh.size)
+
+
+def devices_for(runs: int) -> Mesh:
+    """The local devices that share a cohort, as many as its runs can be divided among evenly."""
+    devices = jax.local_devices()
+    most = max(n for n in range(1, len(devices) + 1) if runs % n == 0)
+    return Mesh(np.array(devices[:most]), ("runs",))
+
+
+def program(config: ConfigDict, runs: int) -> Any:
+    """The compiled training program of a cohort of so many runs, see `train_chunk`; nothing is computed."""
+    alike = config.copy_and_resolve_references().unlock()
+    for key, _ in leaves(config):
+        if key in KEYS and KEYS[key].stacks:
+            set_value(alike, key, KEYS[key].default)
+    return _program(FrozenConfigDict(alike), runs)
+
+
+@lru_cache(maxsize=16)  # what was compiled to know the memory need not be compiled again to train
+def _program(config: FrozenConfigDict, runs: int) -> Any:
+    shapes = jax.eval_shape(lambda: (init_state(config, 0), init_batch(config, 0)))
+    placed = NamedSharding(devices_for(runs), P("runs"))
+    state, batch = jax.tree.map(
+        lambda leaf: jax.ShapeDtypeStruct((runs, *leaf.shape), leaf.dtype, sharding=placed), shapes
+    )
+    most = min(config.train.chunk, config.train.epochs)
+    return train_chunk.lower(state, batch, 0, 0, make_model(config), recipe(config), most).compile()
+
+
+def memory_needed(config: ConfigDict, runs: int) -> int:
+    """Bytes that a cohort takes on each of its devices while it trains, read off the compiled program."""
+    memory = program(config, runs).memory_analysis()
+    used = memory.argument_size_in_bytes + memory.output_size_in_bytes + memory.temp_size_in_bytes
+    return used - memory.alias_size_in_bytes

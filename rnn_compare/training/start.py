@@ -1,0 +1,45 @@
+"""What a run starts with: its data and its initial state, from its seed."""
+
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from ml_collections import ConfigDict, FrozenConfigDict
+
+from rnn_compare.network.model import Model, make_model
+from rnn_compare.tasks.price import Batch, make_batch
+from rnn_compare.training import optimizers
+from rnn_compare.training.optimizers import Hyper, Recipe
+from rnn_compare.training.step import TrainState
+
+# A run's random numbers come from one root key; each purpose folds in its own constant.
+DATA, WEIGHTS, HELD_OUT = 0, 1, 2
+
+
+def init_batch(config: ConfigDict, seed: int, purpose: int = DATA) -> Batch:
+    """The data of one run: those it trains on, or as many for another purpose."""
+    make = jax.jit(make_batch, static_argnames="config")
+    return make(jax.random.fold_in(jax.random.key(seed), purpose), config=FrozenConfigDict(config.data))
+
+
+def init_state(config: ConfigDict, seed: int) -> TrainState:
+    """The state of one run before its first epoch."""
+    params = init_params(jax.random.fold_in(jax.random.key(seed), WEIGHTS), make_model(config))
+    hyper = Hyper(
+        learning_rate=jnp.float32(config.optimizer.learning_rate),
+        clip_norm=jnp.float32(config.optimizer.clip_norm),
+    )
+    opt_state = optimizers.make(recipe(config), hyper).init(params)
+    return TrainState(params, opt_state, hyper, params, jnp.array(True))
+
+
+@partial(jax.jit, static_argnames="model")
+def init_params(key: jax.Array, model: Model) -> Any:
+    """The model's initial parameters."""
+    return model.init(key, jnp.zeros((1, 1, model.features)))["params"]
+
+
+def recipe(config: ConfigDict) -> Recipe:
+    """The config's optimizer, less its numbers."""
+    return Recipe(config.optimizer.name, config.optimizer.clip, config.optimizer.schedule, config.train.epochs)

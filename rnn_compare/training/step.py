@@ -1,0 +1,71 @@
+"""A training step in its two pure halves, of one run.
+
+Axis sizes: T time, B batch.
+"""
+
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+from flax import struct
+
+from rnn_compare.network.model import Model, losses
+from rnn_compare.tasks.price import Batch
+from rnn_compare.training import optimizers
+from rnn_compare.training.optimizers import Hyper, Recipe
+
+METRICS = ("loss", "loss/flat", "loss/short", "loss/long", "grad_norm")
+
+
+class TrainState(struct.PyTreeNode):
+    """All that an update changes or reads besides the batch; a cohort's leaves have a leading axis R.
+
+    Attributes:
+        params: the model's parameters.
+        opt_state: the optimizer's state.
+        hyper: the optimizer's numbers.
+        before: the parameters before the last update.
+        finite: false from the first epoch on whose loss or gradient is not finite; such a run stands still, with the
+            last parameters that gave a finite loss and gradient.
+    """
+
+    params: Any
+    opt_state: Any
+    hyper: Hyper
+    before: Any
+    finite: jax.Array
+
+
+def gradients(params: Any, batch: Batch, model: Model) -> tuple[jax.Array, Any]:
+    """The heavy half of one run's training step: forward and backward over the whole batch. Pure.
+
+    Returns:
+        Each output's mean squared error [7], and the gradients of the loss, shaped as `params`.
+    """
+
+    def loss(params: Any) -> tuple[jax.Array, jax.Array]:
+        errors: Any = model.apply({"params": params}, *batch, method="squared_error")
+        return losses(errors)["loss"], errors
+
+    (_, errors), grads = jax.value_and_grad(loss, has_aux=True)(params)
+    return errors, grads
+
+
+def update(
+    state: TrainState, errors: jax.Array, grads: Any, optimizer: Recipe
+) -> tuple[TrainState, dict[str, jax.Array]]:
+    """The light half: clip, the update rule, and what is logged. Pure.
+
+    Returns:
+        The new state, and the metrics of the parameters before the update. `grad_norm` is that before clipping.
+    """
+    metrics = losses(errors) | {"grad_norm": optax.tree.norm(grads)}
+    updates, opt_state = optimizers.make(optimizer, state.hyper).update(grads, state.opt_state, state.params)
+    finite = state.finite & jnp.isfinite(metrics["loss"]) & jnp.isfinite(metrics["grad_norm"])
+    params = optax.apply_updates(state.params, updates)
+    updated = state.replace(params=params, opt_state=opt_state, before=state.params, finite=finite)
+    stopped = state.replace(params=state.before, finite=finite)
+    state = jax.tree.map(partial(jnp.where, finite), updated, stopped)
+    return state, {name: jnp.where(finite, value, jnp.nan) for name, value in metrics.items()}

@@ -1,0 +1,101 @@
+"""A run: one setting, one seed, one name, one folder.
+
+The folder holds `run.json` (what it is, how it ended, its held-out losses), `curves.npz`, `params.npz`,
+`predictions.npz` and its TensorBoard events. A run has ended once `run.json` is there.
+"""
+
+import hashlib
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ml_collections import ConfigDict
+
+from rnn_compare.config import KEYS, UserError, leaves
+from rnn_compare.workdir.files import write_atomically
+
+FINISHED, DIVERGED, FAILED = "finished", "diverged", "failed"
+LONGEST_NAME = 255  # bytes in the name of a file or folder, on nearly all file systems
+
+
+@dataclass(frozen=True)
+class Run:
+    """One setting and one seed.
+
+    Attributes:
+        name: the name of its folder and of its curves in TensorBoard.
+        axes: dotted key -> value, for the keys that the study varies.
+        seed: what its data and its weights are drawn from.
+        config: the study's config at this setting, without `seeds` and `sweep`.
+    """
+
+    name: str
+    axes: dict[str, Any]
+    seed: int
+    config: ConfigDict
+
+
+def as_json(config: ConfigDict) -> dict[str, Any]:
+    """The config as flat JSON values, dotted key -> value."""
+    return json.loads(json.dumps(dict(leaves(config))))
+
+
+def different(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
+    """The keys that make results of one config, as JSON, no results of the other."""
+    return [key for key in old | new if old.get(key) != new.get(key) and not (key in KEYS and KEYS[key].free)]
+
+
+def identity(run: Run) -> str:
+    """A hash of all that its results depend on."""
+    config = {key: value for key, value in as_json(run.config).items() if not KEYS[key].free}
+    return hashlib.sha256(json.dumps([config, run.seed], sort_keys=True).encode()).hexdigest()[:12]
+
+
+def write(run: Run, workdir: Path, **ended: Any) -> None:
+    """Writes `run.json`, which makes a run count as ended; `hash` ties its name to its config and seed."""
+    result = {"name": run.name, "hash": identity(run), "seed": run.seed, "axes": run.axes, **ended}
+    (workdir / run.name).mkdir(parents=True, exist_ok=True)
+    write_atomically(
+        workdir / run.name / "run.json", json.dumps(result | {"config": as_json(run.config)}, indent=2) + "\n"
+    )
+
+
+def read(folder: Path) -> dict[str, Any]:
+    """What `run.json` says of a run that has ended."""
+    return json.loads((folder / "run.json").read_text())
+
+
+def ended(run: Run, workdir: Path, retry_failed: bool) -> bool:
+    """Whether a run need not be trained (again).
+
+    Raises:
+        UserError: its folder holds a run of another config, or is a link that leads elsewhere.
+    """
+    if (workdir / run.name).is_symlink():
+        raise UserError(f"--workdir={workdir}: {run.name} is a link: a run's files stay in the workdir, so remove it")
+    try:
+        result = read(workdir / run.name)
+        old, status = dict(result["config"]), result["status"]
+    except FileNotFoundError:
+        return False
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        raise UserError(f"--workdir={workdir}: {run.name}/run.json cannot be read ({error})") from None
+    if keys := different(old, as_json(run.config)):
+        raise UserError(f"--workdir={workdir}: {run.name} was run with another {keys[0]}: choose another workdir")
+    return not (retry_failed and status == FAILED)
+
+
+def over(folder: Path) -> bool:
+    """Whether the run of this folder is known to have finished or diverged; one that failed may be tried again."""
+    try:
+        return read(folder)["status"] in (FINISHED, DIVERGED)
+    except (OSError, ValueError, TypeError, KeyError):
+        return False
+
+
+def tally(runs: Iterable[Run], workdir: Path) -> str:
+    """How many of the runs have ended in which way, in words."""
+    statuses = [read(workdir / run.name)["status"] for run in runs if (workdir / run.name / "run.json").exists()]
+    return ", ".join(f"{statuses.count(status)} {status}" for status in (FINISHED, DIVERGED, FAILED))

@@ -1,0 +1,35 @@
+import pytest
+
+import rnn_compare
+from rnn_compare.study.machine import commit, environment
+
+
+@pytest.fixture
+def git(tmp_path, monkeypatch):
+    """Puts a program in git's place, for a folder that is a checkout."""
+    (tmp_path / ".git").mkdir()
+    monkeypatch.setenv("PATH", str(tmp_path))
+
+    def git(script):
+        (tmp_path / "git").write_text(f"#!/bin/sh\n{script}\n")
+        (tmp_path / "git").chmod(0o755)
+        return tmp_path
+
+    return git
+
+
+def test_the_version_is_this_packages_own():
+    assert environment()["packages"]["rnn_compare"] == rnn_compare.__version__
+
+
+def test_the_commit_is_what_git_says_in_the_checkout(git):
+    folder = git('[ "$*" = "describe --always --dirty" ] && [ -d .git ] && echo 12ab34c-dirty')
+    assert commit(folder) == {"commit": "12ab34c-dirty"}
+
+
+def test_where_there_is_no_commit_nothing_is_said(git, tmp_path, capfd):
+    assert commit(tmp_path) == {}  # no git
+    assert commit(git("echo fatal: no commit >&2; exit 128")) == {}
+    (tmp_path / ".git").rmdir()
+    assert commit(git("echo 12ab34c")) == {}  # no checkout, though git may see one further up
+    assert capfd.readouterr() == ("", "")
