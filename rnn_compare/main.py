@@ -4,23 +4,21 @@ Exit codes: 0 every run finished, 1 some run diverged or failed, 2 something in 
 130 interrupted by Ctrl-C, 143 by SIGTERM.
 """
 
+import json
 import re
 from pathlib import Path
 
 from absl import app, flags
 
-from rnn_compare import study
-from rnn_compare.config import UserError, load
-from rnn_compare.console.flags import complaining, parse_flags
-from rnn_compare.study.launch import LAUNCHERS
+from rnn_compare.config import KEYS, UserError, load
+from rnn_compare.console.flags import complaining, parse_flags, path_of
 
 CONFIG = flags.DEFINE_string("config", None, "Python file with get_config(); --config.KEY=VALUE overrides a key.")
 WORKDIR = flags.DEFINE_string("workdir", None, "Folder for the results. Default: runs/<name of the config file>.")
 RETRY_FAILED = flags.DEFINE_bool("retry_failed", False, "Train runs again that failed earlier.")
-DRY_RUN = flags.DEFINE_bool("dry_run", False, "Say what would be done, and stop.")
-LAUNCHER = flags.DEFINE_enum(
-    "launcher", "local", list(LAUNCHERS), "Where cohorts are trained: here, or on a Ray cluster."
-)
+DRY_RUN = flags.DEFINE_bool("dry_run", False, "Say what would be done and how long it would take, and stop.")
+PRINT_CONFIG = flags.DEFINE_bool("print_config", False, "Print the config with every key resolved, and stop.")
+LAUNCHER = flags.DEFINE_string("launcher", "local", "Where cohorts are trained: local, or ray for a Ray cluster.")
 
 OVERRIDE = re.compile(r"--?config\.(.*)", re.DOTALL)
 
@@ -32,7 +30,8 @@ def parse(argv: list[str]) -> list[str]:
         UserError: a flag is wrong or missing.
     """
     overrides = [match[1] for arg in argv[1:] if (match := OVERRIDE.fullmatch(arg))]
-    left = parse_flags([arg for arg in argv if not OVERRIDE.fullmatch(arg)])
+    holders = CONFIG, WORKDIR, RETRY_FAILED, DRY_RUN, PRINT_CONFIG, LAUNCHER
+    left = parse_flags([arg for arg in argv if not OVERRIDE.fullmatch(arg)], "rnn_compare.main", holders, keys())
     if left:
         raise UserError(f"{left[0]} is not a flag: write --config.KEY=VALUE for a key of the config")
     if WORKDIR.value == "":
@@ -42,13 +41,27 @@ def parse(argv: list[str]) -> list[str]:
     return overrides
 
 
+def keys() -> str:
+    """The keys of the config, for `--help`."""
+    rows = [(f"--config.{key}={declared.default}", declared.meaning) for key, declared in KEYS.items()]
+    rows.append(("--config.sweep.KEY=a,b,…", "an axis of the study: the values that it tries for a key"))
+    width = max(len(flag) for flag, _ in rows)
+    return "\n".join(["keys of the config, and their defaults:", *(f"  {a:{width}}  {b}" for a, b in rows)])
+
+
 def main(overrides: list[str]) -> int:
     """Runs the study and returns the exit code."""
-    path = str(CONFIG.value)
-    workdir = Path(WORKDIR.value or Path("runs") / Path(path).stem)
-    finished = study.execute(
-        load(path, overrides), workdir, DRY_RUN.value, launcher=LAUNCHER.value, retry_failed=RETRY_FAILED.value
-    )
+    path = str(path_of(CONFIG))
+    config = load(path, overrides)
+    if PRINT_CONFIG.value:
+        from rnn_compare.workdir.runs import as_json
+
+        print(json.dumps(as_json(config), indent=2))
+        return 0
+    from rnn_compare import study  # not before: JAX takes seconds, which nobody should wait for who only asks
+
+    workdir = path_of(WORKDIR) or Path("runs") / Path(path).stem
+    finished = study.execute(config, workdir, DRY_RUN.value, launcher=LAUNCHER.value, retry_failed=RETRY_FAILED.value)
     return 0 if finished else 1
 
 

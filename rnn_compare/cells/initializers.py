@@ -72,16 +72,20 @@ def matrix(name: str, gates: int = 1) -> Initializer:
 KEEPS, ADMITS = ("f", "z"), ("i",)
 
 
+def _rows(units: int, values: list[float]) -> jax.Array:
+    return jnp.broadcast_to(jnp.array(values)[:, None], (len(values), units))
+
+
 def _constant(value: float) -> Callable[..., jax.Array]:
     def init(key: jax.Array, gates: tuple[str, ...], units: int) -> jax.Array:
-        return jnp.array([[value if gate in KEEPS else 0.0] * units for gate in gates])
+        return _rows(units, [value if gate in KEEPS else 0.0 for gate in gates])
 
     return init
 
 
 def unit_forget(key: jax.Array, gates: tuple[str, ...], units: int) -> jax.Array:
     """One for an LSTM's forget gate, zero for all else: Keras' default (Gers et al. 2000; Jozefowicz et al. 2015)."""
-    return jnp.array([[1.0 if gate == "f" else 0.0] * units for gate in gates])
+    return _rows(units, [1.0 if gate == "f" else 0.0 for gate in gates])
 
 
 def chrono(longest: int) -> Callable[..., jax.Array]:

@@ -2,6 +2,7 @@
 
 import ast
 import os
+import re
 import runpy
 import traceback
 import warnings
@@ -16,6 +17,9 @@ from rnn_compare.config.tree import leaves, set_value
 from rnn_compare.config.validation import as_axes, validate
 from rnn_compare.console.errors import UserError
 
+# Three whole numbers at most, as in Python; a step of 0 is no range.
+RANGE = re.compile(r"range\( *(-?\d{1,18}) *(?:, *(-?\d{1,18}) *(?:, *(-?0*[1-9]\d{0,17}) *)?)?\)")
+
 
 def load(path: str, overrides: Iterable[str] = ()) -> ConfigDict:
     """The checked config of a file and the command line.
@@ -23,7 +27,7 @@ def load(path: str, overrides: Iterable[str] = ()) -> ConfigDict:
     Args:
         path: a Python file with `get_config() -> ConfigDict`.
         overrides: `key=value` strings with dotted keys, applied in order. Values are Python literals or bare
-            words; `sweep.KEY=a,b` sets one axis.
+            words; `sweep.KEY=a,b` sets one axis, and so does `sweep.KEY=range(4,20,4)`.
 
     Returns:
         The validated, locked config.
@@ -74,7 +78,9 @@ def _apply(config: ConfigDict, override: str) -> None:
         raise UserError(f"--config.{key} has no value: write --config.{key}=VALUE")
     value = _literal(text)
     if key.startswith("sweep."):
-        if isinstance(value, str):
+        if counted := RANGE.fullmatch(text):
+            value = range(*(int(part) for part in counted.groups() if part is not None))
+        elif isinstance(value, str):
             value = tuple(_literal(word.strip()) for word in value.split(","))
         elif not isinstance(value, tuple | list):
             value = (value,)

@@ -4,6 +4,7 @@ import math
 from collections import Counter
 from typing import Any
 
+import numpy as np
 from ml_collections import ConfigDict
 
 from rnn_compare.config.checks import shown
@@ -49,6 +50,10 @@ def validate(config: ConfigDict) -> ConfigDict:
 def _checked_axis(axis: Any, values: Any) -> tuple:
     if not isinstance(axis, str):
         raise UserError(f"config.sweep has the axis {shown(axis)}: it must be a key such as 'model.units'")
+    if isinstance(values, range):
+        values = tuple(values[: MOST_RUNS + 1])  # of one that is too long, enough to see that it is
+    elif isinstance(values, np.ndarray):
+        values = values.tolist()
     if not isinstance(values, tuple | list):
         raise UserError(f"config.sweep.{axis} is {shown(values)}: it must be a tuple of values")
     if not values:

@@ -2,7 +2,8 @@
 
 import io
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from pathlib import Path
 from typing import Any
 
 from absl import flags, logging
@@ -10,13 +11,25 @@ from absl import flags, logging
 from rnn_compare.console.errors import UserError
 from rnn_compare.console.interrupt import Interrupted
 
+HELP = {"--help", "-help", "-h", "--h", "-?", "--helpshort", "--helpfull"}
 
-def parse_flags(argv: list[str]) -> list[str]:
-    """Parses absl's flags and returns the arguments that are none.
+
+def parse_flags(argv: list[str], program: str, holders: Iterable[flags.FlagHolder], more: str = "") -> list[str]:
+    """Parses absl's flags and returns the arguments that are none; with --help, prints it and ends the program.
+
+    Args:
+        argv: as of `sys.argv`.
+        program: its module.
+        holders: the program's own flags.
+        more: what else the help says.
 
     Raises:
         UserError: a flag is wrong.
     """
+    if HELP.intersection(argv[1:]):
+        said = [f"  --{holder.name}={holder.default}  {flags.FLAGS[holder.name].help}" for holder in holders]
+        print(f"python -m {program} [flags]", "", "flags:", *said, "", more, sep="\n")
+        sys.exit(0)
     try:
         left = flags.FLAGS(argv)[1:]
     except (flags.Error, ValueError) as error:  # absl lets some of its flags' own through
@@ -25,6 +38,20 @@ def parse_flags(argv: list[str]) -> list[str]:
         flags.FLAGS["verbosity"].using_default_value = False
         logging.set_verbosity(logging.WARNING)  # app.run would choose INFO, at which JAX is talkative
     return left
+
+
+def path_of(holder: flags.FlagHolder) -> Path | None:
+    """The path that a flag names, `~` at its start expanded, which a shell does not do behind `=`; None without one.
+
+    Raises:
+        UserError: nobody knows where that home is.
+    """
+    if not holder.value:
+        return None
+    try:
+        return Path(holder.value).expanduser()
+    except RuntimeError as error:
+        raise UserError(f"--{holder.name}={holder.value}: {error}") from None
 
 
 def complaining(function: Callable[[list[str]], Any]) -> Callable[[list[str]], Any]:

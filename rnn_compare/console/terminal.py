@@ -1,5 +1,6 @@
 """Lines for a person on the terminal."""
 
+import math
 import os
 import sys
 
@@ -22,3 +23,13 @@ def say(*lines: str) -> None:
     """Prints lines, above the table if there is one."""
     for line in lines:
         console.print(line)
+
+
+def duration(seconds: float) -> str:
+    """A time in the unit that suits it; a question mark for NaN."""
+    if math.isnan(seconds):
+        return "?"
+    for unit, size in (("h", 3600), ("min", 60)):
+        if seconds >= 1.5 * size:
+            return f"{seconds / size:.2g} {unit}" if seconds < 10 * size else f"{seconds / size:.0f} {unit}"
+    return f"{seconds:.0f} s" if seconds >= 9.95 else f"{seconds:.2g} s"

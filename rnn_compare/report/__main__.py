@@ -9,7 +9,7 @@ from absl import app, flags
 
 from rnn_compare import report
 from rnn_compare.config import UserError
-from rnn_compare.console.flags import complaining, parse_flags
+from rnn_compare.console.flags import complaining, parse_flags, path_of
 
 WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the study.")
 
@@ -20,7 +20,7 @@ def parse(argv: list[str]) -> list[str]:
     Raises:
         UserError: a flag is wrong or missing.
     """
-    if left := parse_flags(argv):
+    if left := parse_flags(argv, "rnn_compare.report", [WORKDIR]):
         raise UserError(f"{left[0]} is not a flag: write --workdir=DIR")
     if not WORKDIR.value:
         raise UserError("--workdir is missing: name the folder of a study, such as --workdir=runs/post8")
@@ -29,7 +29,7 @@ def parse(argv: list[str]) -> list[str]:
 
 def main(_: list[str]) -> None:
     """Writes the report and says where it is."""
-    workdir = Path(str(WORKDIR.value))
+    workdir = path_of(WORKDIR) or Path()
     try:
         report.write(workdir)
     except OSError as error:

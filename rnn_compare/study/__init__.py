@@ -7,10 +7,8 @@ with the others.
 """
 
 import json
-import os
 from pathlib import Path
 
-import jax
 import numpy as np
 from ml_collections import ConfigDict
 
@@ -22,18 +20,18 @@ from rnn_compare.network.model import make_model
 from rnn_compare.statistics.measures import measures
 from rnn_compare.study import launch
 from rnn_compare.study.board import Board, Row
-from rnn_compare.study.cohorts import Cohort, describe, group, split, title
-from rnn_compare.study.estimate import seconds_per_epoch
+from rnn_compare.study.cohorts import group, title
+from rnn_compare.study.estimate import say_estimate
 from rnn_compare.study.expansion import expand
 from rnn_compare.study.fit import attempt
-from rnn_compare.study.machine import device_memory, environment
+from rnn_compare.study.machine import environment
+from rnn_compare.study.planning import plan
 from rnn_compare.study.timing import write_speed
-from rnn_compare.training.program import memory_needed
 from rnn_compare.workdir import lock
 from rnn_compare.workdir.checkpoint import begun, forget_ended
 from rnn_compare.workdir.files import remove_parts, write_atomically
 from rnn_compare.workdir.opening import FORMAT, check_workdir
-from rnn_compare.workdir.runs import FINISHED, Run, as_json, ended, over, read, tally
+from rnn_compare.workdir.runs import FINISHED, Run, adopted, as_json, read, tally
 from rnn_compare.workdir.tensorboard import write_study_log
 
 
@@ -57,19 +55,14 @@ def execute(
     """
     run_cohorts = launch.pick(launcher)
     check_workdir(workdir, config)
-    runs = expand(config)
+    runs = adopted(expand(config), workdir, begun(workdir).values())
     try:
         for cohort in group(runs):
             make_model(cohort[0].config)
     except ValueError as error:
         raise UserError(f"config.train.backend: {error}") from None
     if dry_run:
-        total = 0.0
-        for cohort in plan(runs, workdir, retry_failed):
-            seconds = seconds_per_epoch(cohort[0].config) * len(cohort) * cohort[0].config.train.epochs
-            say(f"{title(cohort)}: about {seconds / 60:.1f} minutes here, by the second epoch of one run")
-            total += seconds
-        say(f"in all about {total / 60:.1f} minutes")
+        say_estimate(config, plan(runs, workdir, retry_failed))
         return True
     try:
         work(config, runs, workdir, run_cohorts, retry_failed)
@@ -101,34 +94,6 @@ def work(config: ConfigDict, runs: list[Run], workdir: Path, run_cohorts: launch
         forget_ended(workdir)
         write_speed(config, runs, workdir)
         write_report(config, runs, workdir)
-
-
-def plan(runs: list[Run], workdir: Path, retry_failed: bool) -> list[Cohort]:
-    """The cohorts that are still to be trained; says what they are.
-
-    Raises:
-        UserError: the workdir holds runs of another config, or one that cannot be read; or a run is too large.
-    """
-    left = [run for run in runs if not ended(run, workdir, retry_failed)]
-    say(f"{workdir}: {len(runs)} runs, {len(runs) - len(left)} of them ended earlier")
-    if failed := sum(not over(workdir / run.name) for run in runs) - len(left):
-        say(f"{failed} of those failed: --retry_failed tries them again")
-    device = jax.devices()[0]
-    say(f"device: {device.platform} ({device.device_kind}), {os.cpu_count()} CPU cores, JAX {jax.__version__}")
-    todo = []
-    for cohort in group(left, list(begun(workdir).values())):
-        interrupt.check()
-        config = cohort[0].config
-        for part in split(cohort, int(config.train.memory * 1e9) or device_memory() // 2):
-            if (memory := memory_needed(config, len(part))) > device_memory():
-                raise UserError(
-                    f"config.data.length={config.data.length} with config.data.sequences={config.data.sequences} and "
-                    f"config.model.units={config.model.units} needs {memory / 1e9:.3g} GB of memory, and there are "
-                    f"{device_memory() / 1e9:.3g}: a smaller number would do"
-                )
-            say(*describe(part))
-            todo.append(part)
-    return todo
 
 
 def write_report(config: ConfigDict, runs: list[Run], workdir: Path) -> None:

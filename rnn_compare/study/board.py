@@ -9,7 +9,7 @@ import numpy as np
 from rich.live import Live
 from rich.table import Table
 
-from rnn_compare.console.terminal import console, say
+from rnn_compare.console.terminal import console, duration, say
 
 
 @dataclass
@@ -80,7 +80,7 @@ class Board:
             left = (row.epochs - done) * row.runs / row.rate if row.rate else math.nan
             say(
                 f"{row.title}: epoch {done} of {row.epochs}, loss {row.loss}, {row.rate:.1f} run-epochs/s, "
-                f"{_duration(left)} left; {self._sum()}"
+                f"{duration(left)} left; {self._sum()}"
             )
 
     def _sum(self) -> str:
@@ -88,7 +88,7 @@ class Board:
         done = sum((row.done - row.first) * row.runs for row in self._rows)
         remaining = sum((row.epochs - row.done) * row.runs for row in self._rows if not row.ended)
         left = remaining * (time.monotonic() - self._start) / done if done else math.nan
-        return f"cohorts {over}/{len(self._rows)}, runs {self._counts}, all {_duration(left)} left"
+        return f"cohorts {over}/{len(self._rows)}, runs {self._counts}, all {duration(left)} left"
 
     def _table(self) -> Table:
         table = Table("cohort", "runs", "epoch", "loss", "run-epochs/s", "time", "left", "state", caption=self._sum())
@@ -96,21 +96,9 @@ class Board:
         first = max(0, min(at - self.MOST // 3, len(self._rows) - self.MOST))
         for row in self._rows[first : first + self.MOST]:
             seconds = row.seconds if row.ended or not row.since else time.monotonic() - row.since
-            left = _duration((row.epochs - row.done) * row.runs / row.rate) if row.rate and not row.ended else ""
+            left = duration((row.epochs - row.done) * row.runs / row.rate) if row.rate and not row.ended else ""
             table.add_row(
                 row.title, str(row.runs), f"{row.done}/{row.epochs}", row.loss, f"{row.rate:.1f}" if row.rate else "",
-                _duration(seconds) if row.since else "", left, row.state,
+                duration(seconds) if row.since else "", left, row.state,
             )  # fmt: skip
         return table
-
-
-def _duration(seconds: float) -> str:
-    if math.isnan(seconds):
-        return "?"
-    return (
-        f"{seconds / 3600:.1f} h"
-        if seconds >= 5400
-        else f"{seconds / 60:.0f} min"
-        if seconds >= 90
-        else f"{seconds:.0f} s"
-    )

@@ -48,12 +48,11 @@ def split(cohort: Cohort, budget: int) -> list[Cohort]:
     rest = len(cohort) % devices
     if rest and len(cohort) > devices:
         return [*split(cohort[:-rest], budget), cohort[-rest:]]
-    if len(cohort) > 2 * devices:
-        two, three = (memory_needed(config, devices * runs) for runs in (2, 3))
-        most = 2 + (budget - two) // (three - two)
-    else:
-        most = 2 if memory_needed(config, len(cohort)) <= budget else 1
-    most = min(max(most, 1) * devices, most_open_files())
+    most = min(len(cohort), max(most_open_files() // devices, 1) * devices)
+    if (needed := memory_needed(config, most)) > budget:
+        most = max(budget * max(most // devices, 1) // needed, 1) * devices  # memory goes with the runs
+        while most > devices and memory_needed(config, most) > budget:
+            most -= devices
     parts, each = -(-len(cohort) // most), max(1, len(cohort) // devices)
     cuts = [i * each // parts * devices for i in range(parts)] + [len(cohort)]
     return [cohort[start:end] for start, end in pairwise(cuts)]

@@ -1,18 +1,68 @@
-"""How long a study will take, measured without training it."""
+"""How long a study will take here: a few epochs of each cohort are timed, on made-up numbers of its shapes."""
 
-import time
+from time import perf_counter
+from typing import Any
 
 import jax
+import jax.numpy as jnp
 from ml_collections import ConfigDict
 
-from rnn_compare.training.trainer import Trainer
+from rnn_compare.console.terminal import duration, say
+from rnn_compare.network.model import make_model
+from rnn_compare.study.cohorts import Cohort, title
+from rnn_compare.training.program import program, shapes
+
+AFFORDABLE = 20.0  # seconds that an epoch may take, by a guess that is on the high side, to be timed at full length
+SLOW = 1e10  # floating point operations per second that the kernels reach at the least
+STEP = 5e-5  # seconds that a time step takes in a scan, at the least
 
 
-def seconds_per_epoch(config: ConfigDict) -> float:
-    """How long one run takes for an epoch on this machine, measured."""
-    trainer = Trainer([(config, 0)])
-    trainer.compile()
-    jax.block_until_ready(trainer.advance(1))
-    start = time.perf_counter()
-    jax.block_until_ready(trainer.advance(1))
-    return time.perf_counter() - start
+def say_estimate(config: ConfigDict, cohorts: list[Cohort]) -> None:
+    """Says how long each of a study's cohorts will train, and all of them."""
+    total = 0.0
+    for cohort in cohorts:
+        seconds = seconds_per_epoch(cohort[0].config, len(cohort)) * cohort[0].config.train.epochs
+        say(f"{title(cohort)}: about {duration(seconds)} of training here")
+        total += seconds
+    speed = f", and up to {duration(min(config.speed.limit, total))} to measure the speed" if config.speed.limit else ""
+    say(f"in all about {duration(total)} of training{speed}")
+
+
+def seconds_per_epoch(config: ConfigDict, runs: int) -> float:
+    """How long an epoch of so many stacked runs takes on this machine.
+
+    Timed is an epoch of them all, at full length, by the program that will train them. Where that would take too long
+    it is one run of as few steps as can be afforded, from which the rest is reckoned: time goes with both.
+    """
+    guess = guessed(config, runs)
+    if guess <= AFFORDABLE:
+        return timed(config, runs)
+    length = max(1, int(config.data.length * min(1, AFFORDABLE / (guess / runs))))
+    short = config.copy_and_resolve_references().unlock()
+    short.data.length = max(length, config.data.window + 1)
+    return timed(short, 1) * runs * config.data.length / short.data.length
+
+
+def guessed(config: ConfigDict, runs: int) -> float:
+    """Seconds that an epoch of so many runs takes, by the sizes alone."""
+    T, B, H = config.data.length, config.data.sequences, config.model.units
+    kernels = sum(leaf.size for leaf in jax.tree.leaves(shapes(config, 1)[0].params["recurrent"])) + 7 * H
+    seconds = 6 * T * B * kernels / SLOW
+    return runs * (seconds + T * STEP * (make_model(config).backend == "scan"))
+
+
+def timed(config: ConfigDict, runs: int) -> float:
+    """Seconds that an epoch of so many runs takes, the better of two after a first one that warms up."""
+    train = program(config, runs)
+    state, batch = jax.tree.map(_made_up, shapes(config, runs))
+    seconds = []
+    for _ in range(3):
+        start = perf_counter()
+        state, _ = jax.block_until_ready(train(state, batch, 1, runs))
+        seconds.append(perf_counter() - start)
+    return min(seconds[1:])
+
+
+def _made_up(leaf: Any) -> jax.Array:
+    value = True if leaf.dtype == bool else 0 if jnp.issubdtype(leaf.dtype, jnp.integer) else 0.01
+    return jnp.full(leaf.shape, value, leaf.dtype, device=leaf.sharding)

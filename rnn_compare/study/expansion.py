@@ -6,7 +6,9 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from rnn_compare.config import leaves, set_value, settings
-from rnn_compare.workdir.runs import LONGEST_NAME, Run
+from rnn_compare.workdir.runs import Run
+
+MOST = 100  # bytes of a run's name
 
 
 def expand(config: ConfigDict) -> list[Run]:
@@ -25,16 +27,16 @@ def expand(config: ConfigDict) -> list[Run]:
 def run_name(cell: str, axes: dict[str, Any], seed: int) -> str:
     """A readable name: the cell, then each axis' value, numbers behind their key, then the seed.
 
-    Where that is too long for a folder, a digest stands for its end.
+    Where that is too long to be typed or read, a digest stands for its end.
     """
     words = [cell]
     for key, value in axes.items():
         if key != "model.cell":
             words.append(value if isinstance(value, str) else f"{key.rsplit('.', 1)[-1]}={_plain(value)}")
     name, end = "-".join(words), f"-s{seed}"
-    if len((name + end).encode()) > LONGEST_NAME:
+    if len((name + end).encode()) > MOST:
         end = f"-{hashlib.sha256(name.encode()).hexdigest()[:12]}{end}"
-        name = name.encode()[: LONGEST_NAME - len(end)].decode(errors="ignore")
+        name = name.encode()[: MOST - len(end)].decode(errors="ignore")
     return name + end
 
 

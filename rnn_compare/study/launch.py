@@ -131,8 +131,10 @@ def pick(name: str) -> Launcher:
     """The launcher of a name in `LAUNCHERS`.
 
     Raises:
-        UserError: what it needs is not installed.
+        UserError: there is none of that name, or what it needs is not installed.
     """
+    if name not in LAUNCHERS:
+        raise UserError(f"--launcher={name} must be one of {', '.join(LAUNCHERS)}")
     if name == "ray" and importlib.util.find_spec("ray") is None:
         raise UserError("--launcher=ray needs Ray, which is not installed: pip install -e '.[cluster]'")
     return LAUNCHERS[name]

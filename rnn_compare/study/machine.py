@@ -3,7 +3,6 @@
 import contextlib
 import os
 import platform
-import resource
 import shlex
 import subprocess
 import sys
@@ -17,6 +16,11 @@ import jax
 import rnn_compare
 from rnn_compare.config.checks import LARGEST
 
+try:
+    import resource
+except ImportError:  # Windows, where nothing of this was ever run
+    resource = None  # type: ignore[assignment]
+
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "numpy", "numba", "scipy")
 
 
@@ -27,12 +31,12 @@ def environment() -> dict[str, Any]:
         "started": time.strftime("%Y-%m-%d %H:%M:%S %z"),
         "cpu": cpu(),
         "cores": os.cpu_count(),
-        "memory_gb": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1e9, 1),
+        "memory_gb": round(machine_memory() / 1e9, 1),
         "devices": [f"{device.platform} ({device.device_kind})" for device in jax.devices()],
         "system": platform.platform(),
         "python": platform.python_version(),
         "packages": {"rnn_compare": rnn_compare.__version__}
-        | commit(Path(__file__).parents[1])
+        | commit(Path(__file__).parents[2])
         | {name: metadata.version(name) for name in PACKAGES},
     }
 
@@ -61,6 +65,8 @@ def cpu() -> str:
 
 def most_open_files() -> int:
     """How many runs can have their event files open at once, less some for all else; raises the limit if it may."""
+    if resource is None:
+        return LARGEST
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     with contextlib.suppress(OSError, ValueError):
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
@@ -68,11 +74,18 @@ def most_open_files() -> int:
     return max(1, soft - 200) if soft != resource.RLIM_INFINITY else LARGEST
 
 
+def machine_memory() -> int:
+    """Bytes of the machine's memory; where the system does not say, more than any has."""
+    if hasattr(os, "sysconf"):
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    return 2**50
+
+
 def device_memory() -> int:
     """Bytes of the first device's memory, or of what this process may have of the machine's."""
     if stats := jax.devices()[0].memory_stats():  # None on a CPU
         return stats["bytes_limit"]
-    machine = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    machine = machine_memory()
     try:
         return min(machine, int(Path("/sys/fs/cgroup/memory.max").read_text()))  # of a container
     except (OSError, ValueError):

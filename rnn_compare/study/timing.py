@@ -1,9 +1,12 @@
 """The cells' speed, measured for a study."""
 
+import contextlib
 import json
+import zipfile
 from pathlib import Path
 
 import jax
+import numpy as np
 from ml_collections import ConfigDict
 
 from rnn_compare.console.terminal import say
@@ -16,7 +19,8 @@ from rnn_compare.workdir.runs import Run, ended
 def write_speed(config: ConfigDict, runs: list[Run], workdir: Path) -> None:
     """Measures the two cells' speed with each `train.backend`, at the study's first setting with it, if asked for.
 
-    What was measured with the same limit and precision is kept. A cell of which no run could be trained is not tried.
+    Measuring takes no longer than training did. What was measured with the same limit and precision is kept. A cell of
+    which no run could be trained is not tried.
 
     Raises:
         UserError: `speed.json` cannot be read.
@@ -30,10 +34,12 @@ def write_speed(config: ConfigDict, runs: list[Run], workdir: Path) -> None:
         cells = {c.model.cell for c in trained if c.train.backend == backend}
         if asked.items() <= measured.get(backend, {}).items() or not cells >= {"lstm", "gru"}:
             continue
-        say(f"measuring the cells' speed with backend {backend}, at most {config.speed.limit:g} s")
-        first = next(run.config for run in runs if run.config.train.backend == backend)
+        ours = [run for run in runs if run.config.train.backend == backend]
+        limit = min(config.speed.limit, training_seconds(ours, workdir))
+        say(f"measuring the cells' speed with backend {backend}, at most {limit:.3g} s")
+        first = ours[0].config
         try:
-            result = speed.measure(with_cell(first, "lstm"), with_cell(first, "gru"), **asked)
+            result = speed.measure(with_cell(first, "lstm"), with_cell(first, "gru"), config.speed.precision, limit)
         except jax.errors.JaxRuntimeError as error:  # out of memory, for one: the runs shall be reported all the same
             say(f"the speed could not be measured: {str(error).splitlines()[0]}")
             continue
@@ -43,6 +49,15 @@ def write_speed(config: ConfigDict, runs: list[Run], workdir: Path) -> None:
             f"an LSTM epoch takes {result['ratio']:.3g} ({result['low']:.3g} to {result['high']:.3g}) times a GRU "
             f"epoch, {result['pairs']} pairs"
         )
+
+
+def training_seconds(runs: list[Run], workdir: Path) -> float:
+    """How long these runs were trained, as far as their files say."""
+    total = 0.0
+    for run in runs:
+        with contextlib.suppress(OSError, ValueError, KeyError, zipfile.BadZipFile):
+            total += float(np.load(workdir / run.name / "curves.npz")["seconds_per_epoch"].sum())
+    return total
 
 
 def with_cell(config: ConfigDict, cell: str) -> ConfigDict:

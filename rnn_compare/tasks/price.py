@@ -7,11 +7,12 @@ of the post *Training Recurrent Neural Networks on Long Sequences* (11 Feb 2019)
 Axis sizes: T trained time steps, B sequences, F window.
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from ml_collections import ConfigDict
+import numpy as np
+from flax import struct
 
 # The seven action values, position by position: what can be done from it. Position values are 0, −1 and +1.
 POSITIONS = {"flat": 0.0, "short": -1.0, "long": 1.0}
@@ -26,7 +27,23 @@ class Batch(NamedTuple):
     targets: jax.Array
 
 
-def prices(key: jax.Array, config: ConfigDict, steps: int) -> jax.Array:
+@struct.dataclass
+class Price:
+    """The config's `data` section. Its sizes are part of a compiled program; its numbers are traced."""
+
+    periods: Any
+    angle_step: Any
+    noise_variance: Any
+    bias: Any
+    discount: Any
+    trade_cost: Any
+    sequences: int = struct.field(pytree_node=False)
+    length: int = struct.field(pytree_node=False)
+    window: int = struct.field(pytree_node=False)
+    lookahead: int = struct.field(pytree_node=False)
+
+
+def prices(key: jax.Array, config: Price, steps: int) -> jax.Array:
     """Prices [steps, B].
 
     price = |cos θ|·sin(2πt/P₁) + |sin θ|·sin(2πt/P₂) + noise + bias, with θ uniform on (−π, π) at first and moved by
@@ -44,8 +61,10 @@ def prices(key: jax.Array, config: ConfigDict, steps: int) -> jax.Array:
     angle = start + jnp.cumsum(moves, axis=0) - moves[0]  # the first price is at the start itself
     t = jnp.arange(steps, dtype=jnp.float32)[:, None]
     # The phase is reduced before the sine: 2πt alone would lose three digits at t = 20,000 in float32.
-    wave_1, wave_2 = (jnp.sin(2 * jnp.pi * (jnp.mod(t, period) / period)) for period in config.periods)
-    noise = jnp.sqrt(config.noise_variance) * jax.random.normal(noise_key, shape)
+    wave_1, wave_2 = (jnp.sin(jnp.mod(t, p) * (2 * jnp.pi * (1 / jnp.float32(p)))) for p in config.periods)
+    # √2·erf⁻¹ of a uniform number is a normal one, as in jax.random.normal.
+    uniform = jax.random.uniform(noise_key, shape, minval=np.nextafter(np.float32(-1), np.float32(0)), maxval=1.0)
+    noise = jax.lax.erf_inv(uniform) * (np.float32(np.sqrt(2)) * jnp.sqrt(config.noise_variance))
     return jnp.abs(jnp.cos(angle)) * wave_1 + jnp.abs(jnp.sin(angle)) * wave_2 + noise + config.bias
 
 
@@ -76,7 +95,7 @@ def action_values(price: jax.Array, discount: float, trade_cost: float) -> jax.A
     return jax.lax.scan(backward, nothing, change, reverse=True)[1]
 
 
-def make_batch(key: jax.Array, config: ConfigDict) -> Batch:
+def make_batch(key: jax.Array, config: Price) -> Batch:
     """The inputs and targets of one run.
 
     Args:

@@ -4,7 +4,7 @@ Axis sizes: R runs, T time, B batch.
 """
 
 from collections.abc import Callable
-from functools import lru_cache, partial
+from functools import cache, partial
 from typing import Any
 
 import jax
@@ -16,9 +16,9 @@ from ml_collections import ConfigDict, FrozenConfigDict
 
 from rnn_compare.config import KEYS, leaves, set_value
 from rnn_compare.network.model import Model, make_model
-from rnn_compare.tasks.price import Batch
+from rnn_compare.tasks.price import Batch, Price, make_batch
 from rnn_compare.training.optimizers import Recipe
-from rnn_compare.training.start import init_batch, init_state, recipe
+from rnn_compare.training.start import init_state, recipe
 from rnn_compare.training.step import METRICS, TrainState, gradients, update
 
 
@@ -106,6 +106,14 @@ def devices_for(runs: int) -> Mesh:
     return Mesh(np.array(devices[:most]), ("runs",))
 
 
+def shapes(config: ConfigDict, runs: int) -> tuple[TrainState, Batch]:
+    """What a cohort of so many runs trains with: shapes, types and places, and no numbers."""
+    data = Price(**config.data)
+    one = jax.eval_shape(lambda: (init_state(config, 0), make_batch(jax.random.key(0), data)))
+    placed = NamedSharding(devices_for(runs), P("runs"))
+    return jax.tree.map(lambda leaf: jax.ShapeDtypeStruct((runs, *leaf.shape), leaf.dtype, sharding=placed), one)
+
+
 def program(config: ConfigDict, runs: int) -> Any:
     """The compiled training program of a cohort of so many runs, see `train_chunk`; nothing is computed."""
     alike = config.copy_and_resolve_references().unlock()
@@ -115,19 +123,19 @@ def program(config: ConfigDict, runs: int) -> Any:
     return _program(FrozenConfigDict(alike), runs)
 
 
-@lru_cache(maxsize=16)  # what was compiled to know the memory need not be compiled again to train
+@cache  # what was compiled to know the memory need not be compiled again to train
 def _program(config: FrozenConfigDict, runs: int) -> Any:
-    shapes = jax.eval_shape(lambda: (init_state(config, 0), init_batch(config, 0)))
-    placed = NamedSharding(devices_for(runs), P("runs"))
-    state, batch = jax.tree.map(
-        lambda leaf: jax.ShapeDtypeStruct((runs, *leaf.shape), leaf.dtype, sharding=placed), shapes
-    )
     most = min(config.train.chunk, config.train.epochs)
-    return train_chunk.lower(state, batch, 0, 0, make_model(config), recipe(config), most).compile()
+    return train_chunk.lower(*shapes(config, runs), 0, 0, make_model(config), recipe(config), most).compile()
 
 
 def memory_needed(config: ConfigDict, runs: int) -> int:
     """Bytes that a cohort takes on each of its devices while it trains, read off the compiled program."""
-    memory = program(config, runs).memory_analysis()
+    return bytes_of(program(config, runs))
+
+
+def bytes_of(compiled: Any) -> int:
+    """What a compiled program takes of each device's memory: what it is given, what it returns and what it needs."""
+    memory = compiled.memory_analysis()
     used = memory.argument_size_in_bytes + memory.output_size_in_bytes + memory.temp_size_in_bytes
     return used - memory.alias_size_in_bytes

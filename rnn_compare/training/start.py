@@ -1,14 +1,14 @@
 """What a run starts with: its data and its initial state, from its seed."""
 
-from functools import partial
+from functools import cache, partial
 from typing import Any
 
 import jax
 import jax.numpy as jnp
-from ml_collections import ConfigDict, FrozenConfigDict
+from ml_collections import ConfigDict
 
 from rnn_compare.network.model import Model, make_model
-from rnn_compare.tasks.price import Batch, make_batch
+from rnn_compare.tasks.price import Batch, Price, make_batch
 from rnn_compare.training import optimizers
 from rnn_compare.training.optimizers import Hyper, Recipe
 from rnn_compare.training.step import TrainState
@@ -17,10 +17,18 @@ from rnn_compare.training.step import TrainState
 DATA, WEIGHTS, HELD_OUT = 0, 1, 2
 
 
+@cache
+def data_program(sequences: int, length: int, window: int, lookahead: int) -> Any:
+    """The compiled `make_batch` for a config's sizes; the numbers are traced, so it is one for all of them."""
+    price = Price((1.0, 1.0), 1.0, 1.0, 1.0, 1.0, 1.0, sequences, length, window, lookahead)
+    return jax.jit(make_batch).lower(jax.random.key(0), price).compile()
+
+
 def init_batch(config: ConfigDict, seed: int, purpose: int = DATA) -> Batch:
     """The data of one run: those it trains on, or as many for another purpose."""
-    make = jax.jit(make_batch, static_argnames="config")
-    return make(jax.random.fold_in(jax.random.key(seed), purpose), config=FrozenConfigDict(config.data))
+    data = config.data
+    make = data_program(data.sequences, data.length, data.window, data.lookahead)
+    return make(jax.random.fold_in(jax.random.key(seed), purpose), Price(**data))
 
 
 def init_state(config: ConfigDict, seed: int) -> TrainState:

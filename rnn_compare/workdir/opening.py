@@ -19,6 +19,12 @@ def check_workdir(workdir: Path, config: ConfigDict) -> None:
     Raises:
         UserError: in one sentence.
     """
+    try:
+        str(workdir).encode()
+    except UnicodeEncodeError:
+        raise UserError(f"--workdir={workdir} is not valid UTF-8: choose a name that is") from None
+    if "**" in str(workdir):
+        raise UserError(f"--workdir={workdir}: checkpoints cannot be written under a name with ** in it")
     if any(len(os.fsencode(part)) > LONGEST_NAME for part in workdir.parts):
         raise UserError(f"--workdir={workdir}: a folder's name has at most {LONGEST_NAME} bytes")
     there = next(path for path in (workdir, *workdir.absolute().parents) if os.path.lexists(path))
@@ -29,11 +35,16 @@ def check_workdir(workdir: Path, config: ConfigDict) -> None:
     except OSError as error:
         raise UserError(f"--workdir={workdir}: {there} cannot be written to ({error.strerror})") from None
     try:
-        old = dict(json.loads((workdir / "config.json").read_text()))
+        old = json.loads((workdir / "config.json").read_text())
+        if not isinstance(old, dict):
+            raise ValueError("it holds no config")
     except FileNotFoundError:
         return
-    except (OSError, ValueError, TypeError) as error:
-        raise UserError(f"--workdir={workdir}: its config.json cannot be read ({error})") from None
+    except (OSError, ValueError) as error:
+        raise UserError(
+            f"--workdir={workdir}: its config.json cannot be read ({error}): remove it, and it is written anew from "
+            "this config, with which the runs that are there are compared too"
+        ) from None
     if (format := old.pop("format", FORMAT)) != FORMAT:
         raise UserError(
             f"--workdir={workdir} is of format {format} and this version works with format {FORMAT}: "

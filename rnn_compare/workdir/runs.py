@@ -4,6 +4,7 @@ The folder holds `run.json` (what it is, how it ended, its held-out losses), `cu
 `predictions.npz` and its TensorBoard events. A run has ended once `run.json` is there.
 """
 
+import dataclasses
 import hashlib
 import json
 from collections.abc import Iterable
@@ -17,7 +18,9 @@ from rnn_compare.config import KEYS, UserError, leaves
 from rnn_compare.workdir.files import write_atomically
 
 FINISHED, DIVERGED, FAILED = "finished", "diverged", "failed"
+FILES = "curves.npz", "params.npz", "predictions.npz"  # of a run that finished or diverged, beside its run.json
 LONGEST_NAME = 255  # bytes in the name of a file or folder, on nearly all file systems
+DEFAULTS = json.loads(json.dumps({key: declared.default for key, declared in KEYS.items()}))
 
 
 @dataclass(frozen=True)
@@ -42,15 +45,50 @@ def as_json(config: ConfigDict) -> dict[str, Any]:
     return json.loads(json.dumps(dict(leaves(config))))
 
 
+def complete(config: dict[str, Any]) -> dict[str, Any]:
+    """A config as JSON, perhaps of an earlier version: keys that it did not have yet were what their defaults are."""
+    return DEFAULTS | config
+
+
 def different(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
     """The keys that make results of one config, as JSON, no results of the other."""
+    old, new = complete(old), complete(new)
     return [key for key in old | new if old.get(key) != new.get(key) and not (key in KEYS and KEYS[key].free)]
 
 
 def identity(run: Run) -> str:
     """A hash of all that its results depend on."""
-    config = {key: value for key, value in as_json(run.config).items() if not KEYS[key].free}
-    return hashlib.sha256(json.dumps([config, run.seed], sort_keys=True).encode()).hexdigest()[:12]
+    return hash_of(as_json(run.config), run.seed)
+
+
+def hash_of(config: dict[str, Any], seed: int) -> str:
+    """`identity` of a run by its config as JSON, without `seeds` and `sweep`."""
+    matters = {key: value for key, value in config.items() if not (key in KEYS and KEYS[key].free)}
+    return hashlib.sha256(json.dumps([matters, seed], sort_keys=True).encode()).hexdigest()[:12]
+
+
+def adopted(runs: list[Run], workdir: Path, begun: Iterable[dict[str, str]]) -> list[Run]:
+    """The runs under the names that the workdir has them by already.
+
+    A run is its config and its seed. What a study calls it depends on the study's axes, which may have changed.
+
+    Args:
+        runs: as the study would name them.
+        workdir: where runs may have ended under other names.
+        begun: name -> hash of those that have checkpoints there.
+    """
+    known = {hash: name for hashes in begun for name, hash in hashes.items()}
+    for path in sorted(workdir.glob("*/run.json")):
+        try:
+            about = read(path.parent)
+            config = {key: value for key, value in complete(about["config"]).items() if key != "seeds"}
+            known[hash_of(config, about["seed"])] = path.parent.name
+        except (OSError, ValueError, TypeError, KeyError):
+            continue  # whoever needs it will complain
+    return [
+        run if (workdir / run.name).exists() else dataclasses.replace(run, name=known.get(identity(run), run.name))
+        for run in runs
+    ]
 
 
 def write(run: Run, workdir: Path, **ended: Any) -> None:

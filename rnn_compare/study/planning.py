@@ -1,0 +1,93 @@
+"""What a study is going to do: the cohorts that are left to train, each small enough for this machine."""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import jax
+from ml_collections import ConfigDict
+
+from rnn_compare.config import KEYS, UserError, leaves
+from rnn_compare.console import interrupt
+from rnn_compare.console.terminal import say
+from rnn_compare.study.cohorts import Cohort, describe, group, split
+from rnn_compare.study.machine import device_memory
+from rnn_compare.training.program import bytes_of, memory_needed, shapes
+from rnn_compare.training.start import data_program
+from rnn_compare.workdir.checkpoint import begun
+from rnn_compare.workdir.runs import FILES, Run, ended, over
+
+# The keys by which the memory goes that training a run takes, and that making its data takes.
+TRAINING = "data.length", "data.sequences", "model.units"
+DATA = "data.lookahead", "data.length", "data.sequences"
+
+
+def plan(runs: list[Run], workdir: Path, retry_failed: bool) -> list[Cohort]:
+    """The cohorts that are still to be trained; says what they are.
+
+    Raises:
+        UserError: the workdir holds runs of another config, or one that cannot be read; or a run is too large.
+    """
+    left = [run for run in runs if not ended(run, workdir, retry_failed)]
+    say(f"{workdir}: {len(runs)} runs, {len(runs) - len(left)} of them ended earlier")
+    say(*lost_files([run for run in runs if over(workdir / run.name)], workdir))
+    if failed := sum(not over(workdir / run.name) for run in runs) - len(left):
+        say(f"{failed} of those failed: --retry_failed tries them again")
+    device = jax.devices()[0]
+    say(f"device: {device.platform} ({device.device_kind}), {os.cpu_count()} CPU cores, JAX {jax.__version__}")
+    todo = []
+    for cohort in group(left, list(begun(workdir).values())):
+        interrupt.check()
+        config = cohort[0].config
+        refuse_at_once(config)
+        for part in split(cohort, int(config.train.memory * 1e9) or device_memory() // 2):
+            refuse_beyond(device_memory(), memory_needed(config, len(part)), config, TRAINING)
+            say(*describe(part))
+            todo.append(part)
+    return todo
+
+
+def lost_files(runs: list[Run], workdir: Path) -> Iterator[str]:
+    """What is missing of a workdir, and of runs there that have finished or diverged, in lines for a person."""
+    if runs and not (workdir / "config.json").exists():
+        yield f"{workdir} has runs but no config.json: it is written anew from this config"
+    for name in FILES:
+        if lost := [run.name for run in runs if not (workdir / run.name / name).exists()]:
+            more = f" and {len(lost) - 3} others have" if len(lost) > 3 else " has" if len(lost) == 1 else " have"
+            yield f"{', '.join(lost[:3])}{more} no {name}: move such a folder away, and its run is trained again"
+
+
+def refuse_at_once(config: ConfigDict) -> None:
+    """Complains about sizes that no machine like this holds, before anything is compiled or drawn.
+
+    Counted is what must be there at the least: in training the state, the data, the hidden states and their gradient;
+    in making the data three arrays of all prices. Then the program that makes the data is asked, which is compiled in
+    any case.
+
+    Raises:
+        UserError: in one sentence.
+    """
+    data, there = config.data, device_memory()
+    prices = 4 * (data.window + data.length + data.lookahead + 1) * data.sequences
+    refuse_beyond(there, 3 * prices, config, DATA)
+    arrays = jax.tree.leaves(shapes(config, 1))
+    hidden = 4 * data.length * data.sequences * config.model.units
+    refuse_beyond(there, sum(array.size * array.dtype.itemsize for array in arrays) + 2 * hidden, config, TRAINING)
+    make = data_program(data.sequences, data.length, data.window, data.lookahead)
+    refuse_beyond(there, bytes_of(make), config, DATA)
+
+
+def refuse_beyond(there: int, needed: int, config: ConfigDict, keys: tuple[str, ...]) -> None:
+    """Complains if more bytes are needed than there are, and names the keys that decide.
+
+    Raises:
+        UserError: in one sentence.
+    """
+    if needed > there:
+        values = {key: dict(leaves(config))[key] for key in keys}
+        worst = sorted(keys, key=lambda key: values[key] / KEYS[key].default, reverse=True)
+        first, *others = (f"config.{key}={values[key]}" for key in worst)
+        raise UserError(
+            f"{first} with {' and '.join(others)} needs {needed / 1e9:.3g} GB of memory, and there are "
+            f"{there / 1e9:.3g}: a smaller number would do"
+        )
