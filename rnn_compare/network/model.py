@@ -53,7 +53,7 @@ class Model(nn.Module):
         return kernel, bias
 
     def __call__(self, x: jax.Array) -> jax.Array:
-        """Action values of every step, [T, B, F] -> [T, B, 7], in the order of `data.ACTIONS`."""
+        """Action values of every step, [T, B, F] -> [T, B, 7], in the order of `tasks.price.ACTIONS`."""
         return readout(self.hidden(x), *self.head_parameters())
 
     def squared_error(self, x: jax.Array, targets: jax.Array) -> jax.Array:
@@ -93,7 +93,7 @@ def losses(squared_errors: jax.Array) -> dict[str, jax.Array]:
     """Each head's mean squared error, and their sum as `loss` (Keras' rule for several outputs).
 
     Args:
-        squared_errors: each output's, [7], in the order of `data.ACTIONS`.
+        squared_errors: each output's, [7], in the order of `tasks.price.ACTIONS`.
     """
     parts, start = {}, 0
     for head, actions in ACTIONS.items():

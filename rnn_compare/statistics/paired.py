@@ -41,7 +41,7 @@ def paired(a: np.ndarray, b: np.ndarray, confidence: float = 0.95, ratio: bool =
     changes it. A bootstrap interval of few seeds is too narrow, so it is asked for a higher confidence, by as much as
     Student's t interval is wider than the normal one (Hesterberg, "What Teachers Should Know About the Bootstrap", The
     American Statistician 2015, section 3.2). Of ten pairs, 94 in a hundred such intervals then hold the true mean if
-    the differences are normal, and 92 if they are exponential (simulated in tests/test_stats.py).
+    the differences are normal, and 92 if they are exponential (simulated in tests/statistics/test_paired.py).
 
     Args:
         a: a measure of one cell, [seeds].

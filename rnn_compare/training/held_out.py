@@ -21,7 +21,7 @@ class HeldOut(NamedTuple):
     Attributes:
         losses: `loss` and each head's, as in training, over all held-out sequences.
         stretch: the last S = min(400, T) steps of the first sequence: `predictions` and `targets` [S, 7] in the order
-            of `data.ACTIONS`, and `change`, the price's over the step before, [S].
+            of `tasks.price.ACTIONS`, and `change`, the price's over the step before, [S].
     """
 
     losses: dict[str, float]

@@ -203,3 +203,37 @@ def test_the_readme_lists_every_key_with_its_default(pytestconfig):
     readme = (pytestconfig.rootpath / "README.md").read_text()
     for name, key in KEYS.items():
         assert f"| `{name}` | `{key.default}` | {key.meaning} |" in readme
+
+
+AXES = {"range(4, 20, 4)": (4, 8, 12, 16), "np.array([4, 8])": (4, 8), "np.arange(3, 5)": (3, 4), "[5]": (5,)}
+
+
+@pytest.mark.parametrize("text", AXES)
+def test_ranges_and_arrays_are_axes(write, text):
+    assert (
+        load(write(f"import numpy as np; config.sweep = {{'model.units': {text}}}")).sweep["model.units"] == AXES[text]
+    )
+
+
+def test_an_array_of_rows_is_a_joint_axis(write):
+    file = write("import numpy as np; config.sweep = {'model.units,data.window': np.array([[4, 1], [8, 2]])}")
+    assert load(file).sweep == {"model.units,data.window": ((4, 1), (8, 2))}
+
+
+@pytest.mark.parametrize("text", ["range(1, 4)", "range(4,20,8)", "range(9, 3, -3)", "range( 1 , 3 )"])
+def test_a_range_on_the_command_line_is_an_axis(write, text):
+    assert load(write(), [f"sweep.model.units={text}"]).sweep["model.units"] == tuple(eval(text))
+
+
+@pytest.mark.parametrize(
+    ("text", "complaint"),
+    [
+        ("range(5, 3)", "is empty"),
+        ("range(4, 20, 0)", "must be a whole number"),
+        ("range(1, 999999999999999999)", "it must be at most 100000"),
+        ("range(x)", "must be a whole number"),
+    ],
+)
+def test_a_range_that_is_none_gets_one_sentence(write, text, complaint):
+    with pytest.raises(UserError, match=complaint):
+        load(write(), [f"sweep.model.units={text}"])

@@ -1,0 +1,1 @@
+"""What a curve is described by, and what pairs of runs say: numbers in, numbers out."""

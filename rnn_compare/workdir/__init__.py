@@ -1,0 +1,1 @@
+"""What lies on disk: runs, checkpoints, TensorBoard's events, and one process at a time."""
