@@ -197,9 +197,3 @@ def test_shipped_configs_are_valid(path):
 
 def test_measuring_ends_at_half_the_width_in_which_the_claim_about_speed_holds():
     assert KEYS["speed.precision"].default <= KEYS["claims.faster_margin"].default / 2
-
-
-def test_the_readme_lists_every_key_with_its_default(pytestconfig):
-    readme = (pytestconfig.rootpath / "README.md").read_text()
-    for name, key in KEYS.items():
-        assert f"| `{name}` | `{key.default}` | {key.meaning} |" in readme
