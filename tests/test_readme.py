@@ -76,10 +76,10 @@ def check(command):
     """Checks a command: that it is one we know, its flags, its files, and the config that it makes."""
     program, *arguments = [word for word in command if not re.match(r"[A-Z_]+=", word)]
     match Path(program).name, arguments:
-        case "python" | "python3", ["-m", "rnn_compare.main", *flags]:
-            start(flags)
-        case "python" | "python3", ["-m", "rnn_compare.report", *flags]:
-            assert [flag for flag in flags if not re.fullmatch(r"--workdir=\S+", flag)] == []
+        case "python" | "python3", ["-m", "rnn_compare.main", *rest]:
+            start(rest)
+        case "python" | "python3", ["-m", "rnn_compare.report", *rest]:
+            assert [word for word in rest if not re.fullmatch(r"--workdir=\S+", word)] == []
         case "python" | "python3", ["-m", module, *_]:
             assert importlib.util.find_spec(module), command
         case "pip", ["install", "-e", what]:
@@ -91,12 +91,14 @@ def check(command):
 
 
 def start(arguments):
+    arguments = ["rnn_compare", *arguments]
     with flagsaver.flagsaver():
-        try:
-            overrides = main.parse(["rnn_compare", *arguments])
-        except SystemExit as ended:
-            assert "--help" in arguments and not ended.code, arguments
+        if "--help" in arguments:
+            with pytest.raises(SystemExit) as ended:
+                main.parse(arguments)
+            assert not ended.value.code
         else:
+            overrides = main.parse(arguments)
             load(main.CONFIG.value, overrides)
 
 
