@@ -187,7 +187,7 @@ def test_a_file_that_does_not_exist(tmp_path):
         load(str(tmp_path / "some_folder/"))
 
 
-CONFIGS = sorted(Path(__file__).parents[1].joinpath("configs").glob("*.py"))
+CONFIGS = sorted(Path(__file__).parents[2].joinpath("configs").glob("*.py"))
 
 
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
@@ -199,20 +199,13 @@ def test_measuring_ends_at_half_the_width_in_which_the_claim_about_speed_holds()
     assert KEYS["speed.precision"].default <= KEYS["claims.faster_margin"].default / 2
 
 
-def test_the_readme_lists_every_key_with_its_default(pytestconfig):
-    readme = (pytestconfig.rootpath / "README.md").read_text()
-    for name, key in KEYS.items():
-        assert f"| `{name}` | `{key.default}` | {key.meaning} |" in readme
-
-
 AXES = {"range(4, 20, 4)": (4, 8, 12, 16), "np.array([4, 8])": (4, 8), "np.arange(3, 5)": (3, 4), "[5]": (5,)}
 
 
 @pytest.mark.parametrize("text", AXES)
 def test_ranges_and_arrays_are_axes(write, text):
-    assert (
-        load(write(f"import numpy as np; config.sweep = {{'model.units': {text}}}")).sweep["model.units"] == AXES[text]
-    )
+    file = write(f"import numpy as np; config.sweep = {{'model.units': {text}}}")
+    assert load(file).sweep["model.units"] == AXES[text]
 
 
 def test_an_array_of_rows_is_a_joint_axis(write):
