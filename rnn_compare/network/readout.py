@@ -35,7 +35,7 @@ def squared_error(hidden: jax.Array, kernel: jax.Array, bias: jax.Array, targets
         The means over T and B, [O].
 
     Raises:
-        ValueError: shapes that do not fit together.
+        ValueError: shapes that do not fit together; with the backend cpu, operands that are not float32.
     """
     if backend == "cpu":
         # Compiled code reads memory by these shapes: a wrong one must not get there.

@@ -11,6 +11,7 @@ import tempfile
 import threading
 
 import jax
+import jax.numpy as jnp
 import llvmlite
 import llvmlite.binding as llvm
 import numba
@@ -112,7 +113,12 @@ def call(target, module, direction, results, *operands):
         direction: "forward" or "backward".
         results: `jax.ShapeDtypeStruct`s.
         *operands: arrays; under `jax.vmap` each gets the leading axis, as each result does.
+
+    Raises:
+        ValueError: an operand is not float32. (The handler looks once more: compiled code reads memory by this.)
     """
+    if wrong := [operand.dtype for operand in operands if operand.dtype != jnp.float32]:
+        raise ValueError(f"the backend cpu computes in float32, and was given {wrong[0]}")
     target = f"rnn_compare_{target}_{direction}"
     register(target, *(getattr(module, f"{direction}_{part}", None) for part in ("plan", "task", "finish")))
     return jax.ffi.ffi_call(target, results, vmap_method="broadcast_all")(*operands)

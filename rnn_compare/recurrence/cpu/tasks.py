@@ -20,10 +20,12 @@ from rnn_compare.recurrence.cpu.xla_ffi import (
     CONTEXT,
     FRAME_SIZE,
     INTERNAL,
+    INVALID_ARGUMENT,
     RESOURCE_EXHAUSTED,
     Api,
     NumThreadsArgs,
     ScheduleArgs,
+    all_float32,
     answer_metadata,
     call1,
     call2,
@@ -210,6 +212,8 @@ def handle(frame, plan, task, finish, helper):
         return 0
     if peek(frame) < FRAME_SIZE or peek(peek(frame + API)) < _API_SIZE:
         return error(frame, INTERNAL, text("the structs of this XLA are too small"))
+    if not all_float32(frame):
+        return error(frame, INVALID_ARGUMENT, text("the kernels read and write float32, and were given another type"))
     state = malloc(_STATE_SIZE)
     if state == 0:
         return error(frame, RESOURCE_EXHAUSTED, text("no memory for a recurrence"))

@@ -82,7 +82,7 @@ Api = _struct(
 API_MAJOR, API_MINOR = 0, 1
 METADATA_EXTENSION = 1
 FLOAT32 = 11
-RESOURCE_EXHAUSTED, INTERNAL = 8, 13
+INVALID_ARGUMENT, RESOURCE_EXHAUSTED, INTERNAL = 3, 8, 13
 
 # --- Memory at an address.
 
@@ -196,6 +196,7 @@ free = types.ExternalFunction("free", types.void(word))
 
 _ARGS = CallFrame.args.offset + Buffers.items.offset
 _RESULTS = CallFrame.results.offset + Buffers.items.offset
+_COUNT, _ITEMS, _DTYPE = Buffers.size.offset, Buffers.items.offset, Buffer.dtype.offset
 _DATA, _DIMS, _RANK = Buffer.data.offset, Buffer.dims.offset, Buffer.rank.offset
 
 
@@ -236,6 +237,16 @@ def arg_runs(frame, i, axes):
 def result_size(frame, i):
     """The number of elements of result i."""
     return _size(peek(peek(frame + _RESULTS) + 8 * i), 0)
+
+
+@numba.njit
+def all_float32(frame):
+    """Whether every argument and every result is float32, the only type that handlers read and write."""
+    for buffers in (frame + _ARGS - _ITEMS, frame + _RESULTS - _ITEMS):
+        for i in range(peek(buffers + _COUNT)):
+            if peek32(peek(peek(buffers + _ITEMS) + 8 * i) + _DTYPE) != FLOAT32:
+                return False
+    return True
 
 
 _HUGE_PAGES_FROM, _PAGE, _MADV_HUGEPAGE = 1 << 23, 4096, 14
