@@ -40,6 +40,9 @@ class RecurrentCell(nn.RNNCellBase):
         recurrent_init: name of the (H, nH) recurrent kernel's.
         bias_init: name of the recurrent bias' initializer, one of `initializers.BIASES`; the other bias starts at zero.
         gates: names of the n gates, in the order of the parameters' last axis.
+        keeps: those of them that keep the past: the nearer to one, the more of the old state stays.
+        admits: those that let the present in, and do nothing else.
+        opens: those whose recurrent bias starts at one by default.
     """
 
     units: int
@@ -48,6 +51,9 @@ class RecurrentCell(nn.RNNCellBase):
     bias_init: str = "unit_forget"
 
     gates: ClassVar[tuple[str, ...]]
+    keeps: ClassVar[tuple[str, ...]] = ()
+    admits: ClassVar[tuple[str, ...]] = ()
+    opens: ClassVar[tuple[str, ...]] = ()
 
     def step(self, params: Params, carry: Carry, x: jax.Array) -> tuple[Carry, jax.Array]:
         """One time step: the carry and the input [B, F] -> the new carry and the hidden state [B, H].
@@ -65,7 +71,7 @@ class RecurrentCell(nn.RNNCellBase):
             "kernel": lambda key: matrix(self.kernel_init, n)(key, (features, n * H)),
             "recurrent_kernel": lambda key: matrix(self.recurrent_init, n)(key, (H, n * H)),
             "bias": lambda key: jnp.zeros(n * H),
-            "recurrent_bias": lambda key: bias(key, self.gates, H).reshape(n * H),
+            "recurrent_bias": lambda key: bias(key, self).reshape(n * H),
         }
 
     @nn.nowrap

@@ -23,6 +23,7 @@ class GRUCell(RecurrentCell):
     reset_after: bool = True
 
     gates = ("z", "r", "h")
+    keeps = ("z",)
 
     def step(self, params: Params, carry: Carry, x: jax.Array) -> tuple[Carry, jax.Array]:
         """One step; see the class."""

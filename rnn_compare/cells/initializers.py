@@ -2,12 +2,13 @@
 
 A name with `_per_gate` behind it draws each gate's block on its own, as Flax and the original papers do. To add an
 initializer, write a function `(key, shape, dtype) -> array` and give it a line in `MATRICES`; for a bias, a function
-`(key, gates, units) -> (n, H)` and a line in `BIASES`.
+`(key, cell) -> (n, H)` and a line in `BIASES`.
 
 Axis sizes: H hidden units, n gates.
 """
 
 from collections.abc import Callable
+from typing import ClassVar, Protocol
 
 import jax
 import jax.numpy as jnp
@@ -67,44 +68,67 @@ def matrix(name: str, gates: int = 1) -> Initializer:
     return init
 
 
-# What keeps the past, and what lets the present in: the LSTM's forget and input gates; the GRU's update gate z does
-# both, being the share of the old state.
-KEEPS, ADMITS = ("f", "z"), ("i",)
+class Gated(Protocol):
+    """What a bias initializer may ask of a cell; see `RecurrentCell`."""
+
+    units: int
+    gates: ClassVar[tuple[str, ...]]
+    keeps: ClassVar[tuple[str, ...]]
+    admits: ClassVar[tuple[str, ...]]
+    opens: ClassVar[tuple[str, ...]]
 
 
-def _rows(units: int, values: list[float]) -> jax.Array:
-    return jnp.broadcast_to(jnp.array(values)[:, None], (len(values), units))
+Bias = Callable[[jax.Array, Gated], jax.Array]
 
 
-def _constant(value: float) -> Callable[..., jax.Array]:
-    def init(key: jax.Array, gates: tuple[str, ...], units: int) -> jax.Array:
-        return _rows(units, [value if gate in KEEPS else 0.0 for gate in gates])
+def _constant(value: float) -> Bias:
+    def init(key: jax.Array, cell: Gated) -> jax.Array:
+        return _rows(cell, {gate: jnp.array(value) for gate in _keeping(cell)})
 
     return init
 
 
-def unit_forget(key: jax.Array, gates: tuple[str, ...], units: int) -> jax.Array:
-    """One for an LSTM's forget gate, zero for all else: Keras' default (Gers et al. 2000; Jozefowicz et al. 2015)."""
-    return _rows(units, [1.0 if gate == "f" else 0.0 for gate in gates])
+def _keeping(cell: Gated) -> tuple[str, ...]:
+    """The gates that keep.
+
+    Raises:
+        ValueError: the cell names none, so that an initializer of theirs would do nothing, silently.
+    """
+    if not cell.keeps:
+        raise ValueError(f"{type(cell).__name__} does not say which of its gates keep the past (`keeps`)")
+    return cell.keeps
 
 
-def chrono(longest: int) -> Callable[..., jax.Array]:
+def _rows(cell: Gated, named: dict[str, jax.Array]) -> jax.Array:
+    """A row for each gate: what is named, a scalar or [H], and zeros."""
+    rows = [jnp.broadcast_to(named.get(gate, jnp.array(0.0)), cell.units) for gate in cell.gates]
+    return jnp.stack(rows)
+
+
+def unit_forget(key: jax.Array, cell: Gated) -> jax.Array:
+    """One for the gates that a cell says start open, zero for all else; of the LSTM that is the forget gate.
+
+    Keras' default (Gers et al. 2000; Jozefowicz et al. 2015).
+    """
+    return _rows(cell, {gate: jnp.array(1.0) for gate in cell.opens})
+
+
+def chrono(longest: int) -> Bias:
     """Chrono initialization for memories of up to `longest` steps (Tallec & Ollivier 2018).
 
-    The gate that keeps gets log u with u uniform on (1, longest − 1), the gate that admits gets its negative.
+    A gate that keeps gets log u with u uniform on (1, longest − 1), a gate that admits gets its negative.
     """
 
-    def init(key: jax.Array, gates: tuple[str, ...], units: int) -> jax.Array:
-        kept = jnp.log(jax.random.uniform(key, (units,), minval=1.0, maxval=longest - 1.0))
-        rows = [kept if gate in KEEPS else -kept if gate in ADMITS else jnp.zeros(units) for gate in gates]
-        return jnp.stack(rows)
+    def init(key: jax.Array, cell: Gated) -> jax.Array:
+        kept = jnp.log(jax.random.uniform(key, (cell.units,), minval=1.0, maxval=longest - 1.0))
+        return _rows(cell, dict.fromkeys(cell.admits, -kept) | dict.fromkeys(_keeping(cell), kept))
 
     return init
 
 
-BIASES: dict[str, Callable[[jax.Array, tuple[str, ...], int], jax.Array]] = {
+BIASES: dict[str, Bias] = {
     "unit_forget": unit_forget,
-    "zeros": _constant(0.0),
+    "zeros": lambda key, cell: _rows(cell, {}),
     "forget_1": _constant(1.0),
     "forget_2": _constant(2.0),
     "chrono_100": chrono(100),

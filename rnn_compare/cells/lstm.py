@@ -20,6 +20,7 @@ class LSTMCell(RecurrentCell):
     """
 
     gates = ("i", "f", "c", "o")
+    keeps, admits, opens = ("f",), ("i",), ("f",)
 
     def step(self, params: Params, carry: Carry, x: jax.Array) -> tuple[Carry, jax.Array]:
         """One step; see the class."""

@@ -16,16 +16,15 @@ from rnn_compare import report
 from rnn_compare.config import UserError
 from rnn_compare.console import interrupt
 from rnn_compare.console.terminal import say
-from rnn_compare.network.model import make_model
 from rnn_compare.statistics.measures import measures
 from rnn_compare.study import launch
 from rnn_compare.study.board import Board, Row
-from rnn_compare.study.cohorts import group, title
+from rnn_compare.study.cohorts import title
 from rnn_compare.study.estimate import say_estimate
 from rnn_compare.study.expansion import expand
 from rnn_compare.study.fit import attempt
 from rnn_compare.study.machine import environment
-from rnn_compare.study.planning import plan
+from rnn_compare.study.planning import check_models, plan
 from rnn_compare.study.timing import write_speed
 from rnn_compare.workdir import lock
 from rnn_compare.workdir.checkpoint import begun, forget_ended
@@ -56,11 +55,7 @@ def execute(
     run_cohorts = launch.pick(launcher)
     check_workdir(workdir, config)
     runs = adopted(expand(config), workdir, begun(workdir).values())
-    try:
-        for cohort in group(runs):
-            make_model(cohort[0].config)
-    except ValueError as error:
-        raise UserError(f"config.train.backend: {error}") from None
+    check_models(runs)
     if dry_run:
         say_estimate(config, plan(runs, workdir, retry_failed))
         return True

@@ -7,9 +7,12 @@ from pathlib import Path
 import jax
 from ml_collections import ConfigDict
 
+from rnn_compare.cells import CELLS
+from rnn_compare.cells.initializers import BIASES
 from rnn_compare.config import KEYS, UserError, leaves
 from rnn_compare.console import interrupt
 from rnn_compare.console.terminal import say
+from rnn_compare.network.model import make_model
 from rnn_compare.study.cohorts import Cohort, describe, group, split
 from rnn_compare.study.machine import device_memory
 from rnn_compare.training.program import bytes_of, memory_needed, shapes
@@ -20,6 +23,24 @@ from rnn_compare.workdir.runs import FILES, Run, ended, over
 # The keys by which the memory goes that training a run takes, and that making its data takes.
 TRAINING = "data.length", "data.sequences", "model.units"
 DATA = "data.lookahead", "data.length", "data.sequences"
+
+
+def check_models(runs: list[Run]) -> None:
+    """Complains about a network that cannot be made; nothing is compiled.
+
+    Raises:
+        UserError: a backend cannot serve its cell, or a bias initializer its cell's gates.
+    """
+    for name, bias in dict.fromkeys((run.config.model.cell, run.config.model.bias_init) for run in runs):
+        try:
+            BIASES[bias](jax.random.key(0), CELLS[name](units=1))
+        except ValueError as error:
+            raise UserError(f"config.model.bias_init={bias} cannot serve config.model.cell={name}: {error}") from None
+    try:
+        for cohort in group(runs):
+            make_model(cohort[0].config)
+    except ValueError as error:
+        raise UserError(f"config.train.backend: {error}") from None
 
 
 def plan(runs: list[Run], workdir: Path, retry_failed: bool) -> list[Cohort]:

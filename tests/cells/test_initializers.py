@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from rnn_compare.cells import CELLS
+from rnn_compare.cells import CELLS, RecurrentCell
 from rnn_compare.cells.initializers import BIASES, MATRICES, matrix, names
 
 ROWS, COLUMNS = 200, 800  # large enough for sharp tests; fan-in 200, fan-out 800
@@ -87,7 +87,7 @@ def test_orthogonal_per_gate_is_orthogonal_in_every_gate():
         np.testing.assert_allclose(block @ block.T, np.eye(32), atol=1e-5)
 
 
-LSTM, GRU = ("i", "f", "c", "o"), ("z", "r", "h")
+LSTM, GRU = CELLS["lstm"], CELLS["gru"]
 
 
 @pytest.mark.parametrize(
@@ -101,18 +101,18 @@ LSTM, GRU = ("i", "f", "c", "o"), ("z", "r", "h")
     ],
 )
 def test_constant_biases(name, gates, expected):
-    bias = BIASES[name](jax.random.key(0), gates, 6)
+    bias = BIASES[name](jax.random.key(0), gates(units=6))
     np.testing.assert_array_equal(bias, np.repeat(np.float32(expected)[:, None], 6, axis=1))
 
 
 @pytest.mark.parametrize(("name", "longest"), [("chrono_100", 100), ("chrono_1000", 1000)])
 def test_chrono(name, longest):
     """b_f = log u with u uniform on (1, longest − 1), b_i = −b_f; for a GRU the update gate's bias."""
-    bias = np.asarray(BIASES[name](jax.random.key(0), LSTM, 5000), np.float64)
+    bias = np.asarray(BIASES[name](jax.random.key(0), LSTM(units=5000)), np.float64)
     assert stats.kstest(np.exp(bias[1]), stats.uniform(1, longest - 2).cdf).pvalue > 1e-3
     np.testing.assert_array_equal(bias[0], -bias[1])
     assert not np.any(bias[2:])
-    gru = np.asarray(BIASES[name](jax.random.key(0), GRU, 5000))
+    gru = np.asarray(BIASES[name](jax.random.key(0), GRU(units=5000)))
     np.testing.assert_allclose(gru[0], bias[1], rtol=1e-6)
     assert not np.any(gru[1:])
 
@@ -123,3 +123,34 @@ def test_every_name_makes_a_cell():
         params = cell.init(jax.random.key(0), cell.initialize_carry(None, (1, 2)), jnp.zeros((1, 2)))["params"]
         assert params["recurrent_kernel"].shape == (4, 12)
         assert np.isfinite(params["recurrent_kernel"]).all()
+
+
+class Shares(RecurrentCell):
+    """Its z is the share of the new state: a letter says nothing."""
+
+    gates = ("z", "k", "h")
+    keeps, admits, opens = ("k",), ("z",), ("h",)
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"), [("forget_2", [0, 2, 0]), ("unit_forget", [0, 0, 1]), ("zeros", [0, 0, 0])]
+)
+def test_which_gates_keep_is_what_the_cell_says(name, expected):
+    np.testing.assert_array_equal(BIASES[name](jax.random.key(0), Shares(units=2))[:, 0], expected)
+
+
+def test_chrono_goes_by_what_the_cell_says():
+    bias = np.asarray(BIASES["chrono_100"](jax.random.key(0), Shares(units=9)))
+    assert (bias[1] > 0).all()
+    np.testing.assert_array_equal(bias[0], -bias[1])
+
+
+class Silent(RecurrentCell):
+    gates = ("z", "h")
+
+
+@pytest.mark.parametrize("name", ["forget_1", "chrono_1000"])
+def test_an_initializer_of_gates_that_nobody_named_is_refused(name):
+    with pytest.raises(ValueError, match="Silent does not say which of its gates keep the past"):
+        BIASES[name](jax.random.key(0), Silent(units=2))
+    assert not np.any(BIASES["unit_forget"](jax.random.key(0), Silent(units=2)))

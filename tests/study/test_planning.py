@@ -3,6 +3,7 @@ import shutil
 
 import pytest
 
+from rnn_compare.cells import CELLS, RecurrentCell
 from rnn_compare.config import UserError, validate
 from rnn_compare.study import cohorts, execute, planning
 from rnn_compare.study.expansion import MOST, expand
@@ -105,3 +106,14 @@ def test_names_are_short_enough_to_be_typed(tiny):
     assert len(set(names)) == 32
     assert max(len(name) for name in names) == MOST
     assert all(re.fullmatch(r"[\w=.+-]+", name) for name in names)  # nothing that a shell would take for its own
+
+
+class Silent(RecurrentCell):
+    gates = ("z", "h")
+
+
+def test_a_bias_initializer_that_a_cell_gives_nothing_to_start_is_refused(tiny, tmp_path, monkeypatch):
+    monkeypatch.setitem(CELLS, "silent", Silent)
+    tiny.sweep = {"model.cell": ("gru", "silent"), "model.bias_init": ("zeros", "chrono_100")}
+    with pytest.raises(UserError, match=r"bias_init=chrono_100 cannot serve config.model.cell=silent: Silent"):
+        execute(validate(tiny), tmp_path, dry_run=True)
