@@ -19,7 +19,9 @@ from rnn_compare.network.model import make_model
 from rnn_compare.statistics.measures import measures
 from rnn_compare.study.cohorts import Cohort, title
 from rnn_compare.study.launch import Show
+from rnn_compare.study.machine import package
 from rnn_compare.training import held_out
+from rnn_compare.training.fingerprint import edited, fingerprint
 from rnn_compare.training.trainer import Chunk, Trainer
 from rnn_compare.workdir import runs
 from rnn_compare.workdir.checkpoint import Checkpoints, forget_ended
@@ -99,11 +101,12 @@ def train(cohort: Cohort, workdir: Path, show: Show) -> None:
     trainer = Trainer([(run.config, run.seed) for run in cohort])
     trainer.compile()
     say(f"prepared in {time.perf_counter() - start:.1f} s; {trainer.parameters} parameters each")
-    checkpoints, history = go_on(trainer, cohort, workdir)
+    code = {run.name: fingerprint(run.config) for run in cohort}
+    checkpoints, history = go_on(trainer, cohort, workdir, code)
     with checkpoints, contextlib.ExitStack() as opened:
         configs = [{"seed": run.seed, **as_json(run.config)} for run in cohort]
         logs = [opened.enter_context(RunLog(workdir / run.name, c)) for run, c in zip(cohort, configs, strict=True)]
-        follow(trainer, cohort, workdir, show, checkpoints, history, logs)
+        follow(trainer, cohort, workdir, show, checkpoints, history, logs, code)
 
 
 def follow(
@@ -114,6 +117,7 @@ def follow(
     checkpoints: Checkpoints,
     history: History,
     logs: list[RunLog],
+    code: dict[str, dict[str, str]],
 ) -> None:
     """Trains to the end, or until a signal asks to stop, and logs and saves on the way."""
     config = cohort[0].config
@@ -136,7 +140,7 @@ def follow(
         show(done, chunk.metrics["loss"][-1])
         every, stop = config.checkpoint, interrupt.asked()
         if checkpoints.age >= every.seconds or done - saved >= (every.epochs or epochs) or stop:
-            checkpoints.save(done, trainer.snapshot() | history.arrays())
+            checkpoints.save(done, trainer.snapshot() | history.arrays(), code)
             saved = done
         if stop:
             checkpoints.wait()
@@ -159,7 +163,8 @@ def follow(
         for name, arrays in files.items():
             write_atomically(workdir / run.name / f"{name}.npz", as_npz(arrays))
         ended = {"status": DIVERGED if r in diverged else FINISHED, "diverged_at": diverged.get(r)}
-        runs.write(run, workdir, **ended, parameters=trainer.parameters, held_out=unseen.losses)
+        made_by = code[run.name] | package()
+        runs.write(run, workdir, **ended, parameters=trainer.parameters, held_out=unseen.losses, code=made_by)
     forget_ended(workdir)
 
 
@@ -188,20 +193,28 @@ def attempt(cohort: Cohort, workdir: Path, show: Show) -> bool:
         return False
 
 
-def go_on(trainer: Trainer, cohort: Cohort, workdir: Path) -> tuple[Checkpoints, History]:
+def go_on(
+    trainer: Trainer, cohort: Cohort, workdir: Path, code: dict[str, dict[str, str]]
+) -> tuple[Checkpoints, History]:
     """Puts a cohort where it was stopped, if it was.
 
     Returns:
         Where its next checkpoints go, and what it has shown until now.
 
     Raises:
-        UserError: the checkpoint is damaged, or another version's.
+        UserError: the checkpoint is damaged, or of other code than this.
     """
     names = {run.name: runs.identity(run) for run in cohort}
     checkpoints = Checkpoints(workdir, names, cohort[0].config.checkpoint.keep)
     saved = checkpoints.restore()
     if saved is None:
         return checkpoints, History()
+    for run in cohort:
+        if what := edited(saved.code.get(run.name, {}), code[run.name]):
+            raise UserError(
+                f"--workdir={workdir}: the checkpoint of {title(cohort)} was made before {what} of {run.name} was "
+                f"edited: choose another workdir, or move {workdir / 'checkpoints'} away to train from epoch 0"
+            )
     arrays = dict(saved.arrays)
     try:
         trainer.restore(saved.epoch, {name: arrays.pop(name) for name in trainer.snapshot()})

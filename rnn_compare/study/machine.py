@@ -7,6 +7,7 @@ import shlex
 import subprocess
 import sys
 import time
+from functools import cache
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -35,10 +36,14 @@ def environment() -> dict[str, Any]:
         "devices": [f"{device.platform} ({device.device_kind})" for device in jax.devices()],
         "system": platform.platform(),
         "python": platform.python_version(),
-        "packages": {"rnn_compare": rnn_compare.__version__}
-        | commit(Path(__file__).parents[2])
-        | {name: metadata.version(name) for name in PACKAGES},
+        "packages": package() | {name: metadata.version(name) for name in PACKAGES},
     }
+
+
+@cache
+def package() -> dict[str, str]:
+    """This package's version, and its commit where it runs from a checkout."""
+    return {"rnn_compare": rnn_compare.__version__} | commit(Path(__file__).parents[2])
 
 
 def commit(folder: Path) -> dict[str, str]:

@@ -15,10 +15,11 @@ from rnn_compare.console.terminal import say
 from rnn_compare.network.model import make_model
 from rnn_compare.study.cohorts import Cohort, describe, group, split
 from rnn_compare.study.machine import device_memory
+from rnn_compare.training.fingerprint import edited, fingerprint
 from rnn_compare.training.program import bytes_of, memory_needed, shapes
 from rnn_compare.training.start import data_program
 from rnn_compare.workdir.checkpoint import begun
-from rnn_compare.workdir.runs import FILES, Run, ended, over
+from rnn_compare.workdir.runs import FILES, Run, ended, over, read
 
 # The keys by which the memory goes that training a run takes, and that making its data takes.
 TRAINING = "data.length", "data.sequences", "model.units"
@@ -50,6 +51,7 @@ def plan(runs: list[Run], workdir: Path, retry_failed: bool) -> list[Cohort]:
         UserError: the workdir holds runs of another config, or one that cannot be read; or a run is too large.
     """
     left = [run for run in runs if not ended(run, workdir, retry_failed)]
+    refuse_edited([run for run in runs if over(workdir / run.name)], workdir)
     say(f"{workdir}: {len(runs)} runs, {len(runs) - len(left)} of them ended earlier")
     say(*lost_files([run for run in runs if over(workdir / run.name)], workdir))
     if failed := sum(not over(workdir / run.name) for run in runs) - len(left):
@@ -66,6 +68,20 @@ def plan(runs: list[Run], workdir: Path, retry_failed: bool) -> list[Cohort]:
             say(*describe(part))
             todo.append(part)
     return todo
+
+
+def refuse_edited(runs: list[Run], workdir: Path) -> None:
+    """Complains about runs that have finished or diverged and were made by other code than there is now.
+
+    Raises:
+        UserError: names the first of them, and what was edited.
+    """
+    for run in runs:
+        if what := edited(read(workdir / run.name).get("code", {}), fingerprint(run.config)):
+            raise UserError(
+                f"--workdir={workdir}: {run.name} was trained before {what} was edited, so runs of now do not belong "
+                "beside it: choose another workdir, or move its folder away to train it again"
+            )
 
 
 def lost_files(runs: list[Run], workdir: Path) -> Iterator[str]:

@@ -114,19 +114,34 @@ def shapes(config: ConfigDict, runs: int) -> tuple[TrainState, Batch]:
     return jax.tree.map(lambda leaf: jax.ShapeDtypeStruct((runs, *leaf.shape), leaf.dtype, sharding=placed), one)
 
 
+def traced(config: ConfigDict, runs: int) -> Any:
+    """The training program of a cohort of so many runs as JAX traces it, see `train_chunk`; nothing is compiled."""
+    return _traced(alike(config), runs)
+
+
 def program(config: ConfigDict, runs: int) -> Any:
-    """The compiled training program of a cohort of so many runs, see `train_chunk`; nothing is computed."""
-    alike = config.copy_and_resolve_references().unlock()
+    """The compiled training program of a cohort of so many runs; nothing is computed."""
+    return _compiled(alike(config), runs)
+
+
+def alike(config: ConfigDict) -> FrozenConfigDict:
+    """The config with all at its default that only changes the numbers of a run: what a program depends on."""
+    same = config.copy_and_resolve_references().unlock()
     for key, _ in leaves(config):
         if key in KEYS and KEYS[key].stacks:
-            set_value(alike, key, KEYS[key].default)
-    return _program(FrozenConfigDict(alike), runs)
+            set_value(same, key, KEYS[key].default)
+    return FrozenConfigDict(same)
+
+
+@cache
+def _traced(config: FrozenConfigDict, runs: int) -> Any:
+    most = min(config.train.chunk, config.train.epochs)
+    return train_chunk.trace(*shapes(config, runs), 0, 0, make_model(config), recipe(config), most)
 
 
 @cache  # what was compiled to know the memory need not be compiled again to train
-def _program(config: FrozenConfigDict, runs: int) -> Any:
-    most = min(config.train.chunk, config.train.epochs)
-    return train_chunk.lower(*shapes(config, runs), 0, 0, make_model(config), recipe(config), most).compile()
+def _compiled(config: FrozenConfigDict, runs: int) -> Any:
+    return _traced(config, runs).lower().compile()
 
 
 def memory_needed(config: ConfigDict, runs: int) -> int:

@@ -48,10 +48,12 @@ class Checkpoint(NamedTuple):
     Attributes:
         epoch: how many epochs were done.
         arrays: name -> array, the first axis of which is that of the runs.
+        code: run -> the fingerprint of the code that made it; empty where an older version has taken none.
     """
 
     epoch: int
     arrays: dict[str, np.ndarray]
+    code: dict[str, dict[str, str]]
 
 
 def begun(workdir: Path) -> dict[Path, dict[str, str]]:
@@ -102,13 +104,13 @@ class Checkpoints:
         """Seconds since the last save, or since training went on."""
         return time.monotonic() - self._saved
 
-    def save(self, epoch: int, arrays: dict[str, np.ndarray]) -> None:
+    def save(self, epoch: int, arrays: dict[str, np.ndarray], code: dict[str, dict[str, str]]) -> None:
         """Begins to save; returns while the files are still being written.
 
         Raises:
             UserError: they, or those of the save before, cannot be written.
         """
-        about = {"names": list(arrays), "digest": digest(epoch, arrays), "jax": jax.__version__}
+        about = {"names": list(arrays), "digest": digest(epoch, arrays), "jax": jax.__version__, "code": code}
         try:
             if self._manager is None:
                 self._folder.mkdir(parents=True, exist_ok=True)
@@ -161,7 +163,7 @@ class Checkpoints:
                 continue
             if found:
                 rows = [list(theirs[folder]).index(name) for name in self._runs]
-                return Checkpoint(found.epoch, {name: array[rows] for name, array in found.arrays.items()})
+                return found._replace(arrays={name: array[rows] for name, array in found.arrays.items()})
         if damaged:
             raise damaged[0]
         return None
@@ -205,7 +207,7 @@ def _read(folder: Path, epoch: int) -> Checkpoint:
         raise ValueError("its contents are not what was saved")
     if read.about["jax"] != jax.__version__:
         say(f"{folder / str(epoch)} was made with JAX {read.about['jax']}: with another version the bits may differ")
-    return Checkpoint(epoch, arrays)
+    return Checkpoint(epoch, arrays, read.about.get("code") or {})
 
 
 def digest(epoch: int, arrays: dict[str, np.ndarray]) -> str:

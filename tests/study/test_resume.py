@@ -97,9 +97,9 @@ def test_two_studies_with_runs_of_one_name_do_not_go_on_from_each_other(
 def test_checkpoints_go_by_time_too(tiny, tmp_path, monkeypatch):
     saved, save = [], fit.Checkpoints.save
 
-    def noting(checkpoints, epoch, arrays):
+    def noting(checkpoints, epoch, *what):
         saved.append(epoch)
-        save(checkpoints, epoch, arrays)
+        save(checkpoints, epoch, *what)
 
     monkeypatch.setattr(fit.Checkpoints, "save", noting)
     tiny.checkpoint.seconds = 1e-6

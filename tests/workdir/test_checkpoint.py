@@ -30,7 +30,7 @@ def arrays(epoch):
 def save(workdir, epochs, runs=RUNS, keep=3):
     checkpoints = Checkpoints(workdir, runs, keep)
     for epoch in epochs:
-        checkpoints.save(epoch, {name: array[: len(runs)] for name, array in arrays(epoch).items()})
+        checkpoints.save(epoch, {name: array[: len(runs)] for name, array in arrays(epoch).items()}, {})
     checkpoints.wait()
 
 
@@ -187,7 +187,7 @@ def test_what_is_damaged_is_said_and_set_aside(tmp_path, capsys):
     checkpoints = Checkpoints(tmp_path, RUNS, 3)
     assert_same(checkpoints.restore(), 5)
     assert f"the checkpoint {folder / '10'} is damaged" in capsys.readouterr().out
-    checkpoints.save(10, arrays(10))  # its place is free again
+    checkpoints.save(10, arrays(10), {})  # its place is free again
     checkpoints.wait()
     assert_same(Checkpoints(tmp_path, RUNS, 3).restore(), 10)
 
