@@ -65,20 +65,43 @@ OPTIMIZERS: dict[str, Callable[[], optax.GradientTransformation]] = {
     "adadelta": lambda: optax.scale_by_adadelta(rho=0.95, eps=1e-7),
 }
 
+
+def without_overflow(grads: Any) -> tuple[Any, jax.Array, jax.Array]:
+    """A gradient as small · scale, with the norm of `small`: the scale is 1 unless the squares overflow.
+
+    In float32 squares do from entries of 1.8e19 on, so that the norm of a finite gradient would be infinite.
+    """
+    entries = jax.tree.leaves(jax.tree.map(lambda grad: jnp.abs(grad).max(), grads))
+    scale = jnp.where(jnp.isfinite(optax.tree.norm(grads)), 1.0, jnp.stack(entries).max())
+    small = jax.tree.map(lambda grad: grad / scale, grads)
+    return small, optax.tree.norm(small), scale
+
+
+def norm(grads: Any) -> jax.Array:
+    """The Euclidean norm over all entries of a gradient; infinite only where float32 has no number for it."""
+    _, small, scale = without_overflow(grads)
+    return small * scale
+
+
+def clip_to(grads: Any, limit: Any) -> Any:
+    """A gradient, shortened to `limit` where its norm is greater; `optax.clip_by_global_norm` where nothing overflows.
+
+    Keras 2.2.4 multiplies by limit / norm and so takes a step with a gradient of zero where the norm overflows; here
+    the direction is kept.
+    """
+    small, length, scale = without_overflow(grads)
+    short = length * scale < limit
+    return jax.tree.map(lambda grad, part: jnp.where(short, grad, part / length * limit), grads, small)
+
+
 CLIPS: dict[str, Callable[[Any], optax.GradientTransformation]] = {
-    "global_norm": optax.clip_by_global_norm,
-    "tensor_norm": lambda norm: _clip_each(norm),
-    "none": lambda norm: optax.identity(),
+    "global_norm": lambda limit: optax.stateless(lambda grads, _: clip_to(grads, limit)),
+    # Each tensor by its own norm, as Keras' `clipnorm` does from TensorFlow 2 on.
+    "tensor_norm": lambda limit: optax.stateless(
+        lambda grads, _: jax.tree.map(lambda grad: clip_to(grad, limit), grads)
+    ),
+    "none": lambda limit: optax.identity(),
 }
-
-
-def _clip_each(norm: Any) -> optax.GradientTransformation:
-    """Clips each tensor by its own norm, as Keras' `clipnorm` does from TensorFlow 2 on."""
-
-    def clip(grad: jax.Array) -> jax.Array:
-        return grad * jnp.minimum(1.0, norm / jnp.maximum(jnp.linalg.norm(grad), jnp.finfo(grad.dtype).tiny))
-
-    return optax.stateless(lambda grads, _: jax.tree.map(clip, grads))
 
 
 # The share of the learning rate at update t (from 0) of n.

@@ -60,10 +60,12 @@ def update(
 
     Returns:
         The new state, and the metrics of the parameters before the update. `grad_norm` is that before clipping.
+        A run has diverged once its loss or an entry of its gradient is not finite.
     """
-    metrics = losses(errors) | {"grad_norm": optax.tree.norm(grads)}
+    metrics = losses(errors) | {"grad_norm": optimizers.norm(grads)}
     updates, opt_state = optimizers.make(optimizer, state.hyper).update(grads, state.opt_state, state.params)
-    finite = state.finite & jnp.isfinite(metrics["loss"]) & jnp.isfinite(metrics["grad_norm"])
+    entries = jnp.stack([jnp.isfinite(leaf).all() for leaf in jax.tree.leaves(grads)]).all()
+    finite = state.finite & jnp.isfinite(metrics["loss"]) & entries
     params = optax.apply_updates(state.params, updates)
     updated = state.replace(params=params, opt_state=opt_state, before=state.params, finite=finite)
     stopped = state.replace(params=state.before, finite=finite)

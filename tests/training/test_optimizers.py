@@ -93,3 +93,31 @@ def test_schedules_at_updates_0_50_and_99_of_100(schedule, shares):
         taken.append(-float(updates))
     np.testing.assert_allclose(np.array(taken)[[0, 50, 99]], 0.1 * np.array(shares), rtol=1e-4)
     assert set(SCHEDULES) == {"constant", "linear", "cosine", "warmup_cosine"}
+
+
+HUGE = {"a": jnp.array([3e19, -4e19, 0.0]), "b": jnp.array([[12e19]])}  # of norm 13e19; the squares overflow
+
+
+def test_the_norm_of_a_gradient_whose_squares_overflow():
+    assert optimizers.norm(HUGE) == pytest.approx(13e19, rel=1e-6)
+    assert optimizers.norm({"a": jnp.array([3.0, 4.0])}) == 5
+    assert optimizers.norm({"a": jnp.array([1.0, jnp.inf])}) != 1
+
+
+def test_a_gradient_whose_squares_overflow_keeps_its_direction_when_it_is_clipped():
+    tx = optimizers.make(PLAIN._replace(clip="global_norm"), Hyper(1.0, 2.0))
+    clipped, _ = tx.update(HUGE, tx.init(HUGE), HUGE)
+    np.testing.assert_allclose(-clipped["a"], 2 * np.array([3, -4, 0]) / 13, rtol=1e-6)
+    np.testing.assert_allclose(-clipped["b"], [[2 * 12 / 13]], rtol=1e-6)
+    tx = optimizers.make(PLAIN._replace(clip="tensor_norm"), Hyper(1.0, 2.0))
+    clipped, _ = tx.update(HUGE, tx.init(HUGE), HUGE)
+    np.testing.assert_allclose(-clipped["a"], 2 * np.array([3, -4, 0]) / 5, rtol=1e-6)
+    np.testing.assert_allclose(-clipped["b"], [[2.0]], rtol=1e-6)
+
+
+def test_where_nothing_overflows_clipping_is_optax_s_to_the_bit():
+    rng = np.random.default_rng(0)
+    for size in (1e-30, 0.3, 50.0, 1e15):
+        grads = {"a": jnp.asarray(rng.normal(size=7) * size, jnp.float32), "b": jnp.asarray([[size]], jnp.float32)}
+        theirs, _ = optax.clip_by_global_norm(1.0).update(grads, optax.EmptyState())
+        jax.tree.map(np.testing.assert_array_equal, optimizers.clip_to(grads, 1.0), theirs)

@@ -15,7 +15,7 @@ from rnn_compare.training import optimizers
 from rnn_compare.training.optimizers import Hyper
 from rnn_compare.training.program import memory_needed, program
 from rnn_compare.training.start import init_batch, init_state, recipe
-from rnn_compare.training.step import METRICS, gradients
+from rnn_compare.training.step import METRICS, gradients, update
 from rnn_compare.training.trainer import Trainer
 
 
@@ -207,3 +207,21 @@ np.savez(sys.argv[1], **chunk.metrics)
     assert said == {1: ["1", "1", "1", "1"], 4: ["4", "3", "4", "1"]}
     one, four = (np.load(tmp_path / f"{devices}.npz") for devices in (1, 4))
     assert_same_bits({name: one[name] for name in METRICS}, {name: four[name] for name in METRICS})
+
+
+def test_a_gradient_is_finite_as_long_as_its_entries_are(tiny):
+    """Squares overflow in float32 from 1.8e19 on: such a run goes on, with a step of the clipped length."""
+    config = validate(tiny)
+    state = init_state(config, 0)
+    huge = jax.tree.map(lambda leaf: jnp.full_like(leaf, 1.9e20), state.params)
+    after, metrics = update(state, jnp.ones(7), huge, recipe(config))
+    entries = sum(leaf.size for leaf in jax.tree.leaves(huge))
+    assert after.finite
+    assert metrics["grad_norm"] == pytest.approx(1.9e20 * np.sqrt(entries), rel=1e-5)
+    moved = jax.tree.map(lambda a, b: np.abs(a - b).min(), after.params, state.params)
+    assert min(jax.tree.leaves(moved)) > 0
+    for bad in (jnp.inf, jnp.nan):
+        huge["flat"]["bias"] = huge["flat"]["bias"].at[1].set(bad)
+        stopped, metrics = update(state, jnp.ones(7), huge, recipe(config))
+        assert not stopped.finite
+        assert np.isnan(metrics["loss"])
