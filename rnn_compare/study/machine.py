@@ -13,6 +13,8 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import llvmlite.binding as llvm
+import threadpoolctl
 
 import rnn_compare
 from rnn_compare.config.checks import LARGEST
@@ -22,6 +24,7 @@ try:
 except ImportError:  # Windows, where nothing of this was ever run
     resource = None  # type: ignore[assignment]
 
+VECTORS = "sse4.2", "avx", "avx2", "fma", "avx512f", "avx512bw", "avx512vl", "avx512vnni", "neon", "sve"
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "numpy", "numba", "scipy")
 
 
@@ -31,6 +34,8 @@ def environment() -> dict[str, Any]:
         "command": shlex.join([Path(sys.orig_argv[0]).name, *sys.orig_argv[1:]]),
         "started": time.strftime("%Y-%m-%d %H:%M:%S %z"),
         "cpu": cpu(),
+        "instruction_sets": [name for name in VECTORS if llvm.get_host_cpu_features().get(name)],
+        "blas": blas(),
         "cores": os.cpu_count(),
         "memory_gb": round(machine_memory() / 1e9, 1),
         "devices": [f"{device.platform} ({device.device_kind})" for device in jax.devices()],
@@ -59,13 +64,21 @@ def commit(folder: Path) -> dict[str, str]:
 
 
 def cpu() -> str:
-    """The processor's name; what the platform calls it where Linux's list is not there."""
+    """The processor: its name, family and model, for one name may mean several generations, and what LLVM calls it."""
     try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        lines = Path("/proc/cpuinfo").read_text().split("\n\n")[0].splitlines()
     except OSError:
         lines = []
-    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.processor() or platform.machine()
+    said = {key.strip(): value.strip() for key, _, value in (line.partition(":") for line in lines)}
+    name = said.get("model name") or platform.processor() or platform.machine()
+    numbers = [f"{words} {said[key]}" for key, words in (("cpu family", "family"), ("model", "model")) if key in said]
+    return ", ".join([name, *numbers, llvm.get_host_cpu_name()])
+
+
+def blas() -> list[str]:
+    """The libraries of linear algebra that are loaded, with the kernels that they have picked for this processor."""
+    found = [library for library in threadpoolctl.threadpool_info() if library["user_api"] == "blas"]
+    return sorted({f"{i['internal_api']} {i['version']} ({i.get('architecture', 'any')})" for i in found})
 
 
 def most_open_files() -> int:

@@ -23,7 +23,10 @@ GROWTH = 1.2  # by which the pairs grow from one look to the next
 
 
 def measure(lstm: ConfigDict, gru: ConfigDict, precision: float, limit: float) -> dict[str, Any]:
-    """Times the two cells' epochs in pairs, LSTM first and GRU first by turns, so that a drift cancels.
+    """Times the two cells' epochs in pairs, in which either is the first at random.
+
+    So a drift cancels, and no load that comes and goes can keep in step with the cells: by turns, one that slowed down
+    every fourth sample met the same cell each time, and no interval held the ratio.
 
     A sample is one dispatch of `train.chunk` epochs, as in training, or as many as take `SAMPLE` seconds. Of single
     epochs the first after the other cell is a slow one, which training has not: on post8 such pairs gave 1.13 with the
@@ -63,6 +66,7 @@ def measure(lstm: ConfigDict, gru: ConfigDict, precision: float, limit: float) -
     while min(sample(0, epochs), sample(1, epochs)) * epochs < SAMPLE:
         epochs *= 2
     seconds: tuple[list[float], list[float]] = [], []
+    rng = np.random.default_rng(0)
     look = FEWEST
     while True:
         pairs = len(seconds[0])
@@ -72,7 +76,7 @@ def measure(lstm: ConfigDict, gru: ConfigDict, precision: float, limit: float) -
             if late or (high - low) / 2 / ratio <= precision:
                 break
             look = math.ceil(GROWTH * pairs)
-        for cell in (0, 1) if pairs % 2 == 0 else (1, 0):
+        for cell in rng.permutation(2).tolist():
             seconds[cell].append(sample(cell, epochs))
     return {
         "backend": make_model(lstm).backend,

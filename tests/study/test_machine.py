@@ -1,6 +1,11 @@
+import importlib.util
+import os
+import sys
+
 import pytest
 
 import rnn_compare
+from rnn_compare.study import machine
 from rnn_compare.study.machine import commit, environment
 
 
@@ -33,3 +38,33 @@ def test_where_there_is_no_commit_nothing_is_said(git, tmp_path, capfd):
     (tmp_path / ".git").rmdir()
     assert commit(git("echo 12ab34c")) == {}  # no checkout, though git may see one further up
     assert capfd.readouterr() == ("", "")
+
+
+def test_the_processor_is_named_so_that_its_generation_can_be_told():
+    said = environment()
+    assert machine.llvm.get_host_cpu_name() in said["cpu"]
+    assert set(said["instruction_sets"]) <= set(machine.VECTORS)
+    assert said["instruction_sets"]
+    assert any("openblas" in name and "(" in name for name in said["blas"])
+
+
+CPUINFO = "processor\t: {i}\ncpu family\t: 26\nmodel\t\t: 2\nmodel name\t: AMD EPYC\nstepping\t: 1\n"
+
+
+def test_one_name_of_two_generations_is_told_apart(monkeypatch):
+    monkeypatch.setattr(machine.Path, "read_text", lambda path: "\n".join(CPUINFO.format(i=i) for i in range(2)))
+    monkeypatch.setattr(machine.llvm, "get_host_cpu_name", lambda: "znver5")
+    assert machine.cpu() == "AMD EPYC, family 26, model 2, znver5"
+
+
+def test_without_what_only_unix_has(monkeypatch):
+    """As on Windows, where nothing of this was ever run: it is imported, and says what it can."""
+    monkeypatch.setitem(sys.modules, "resource", None)
+    spec = importlib.util.find_spec("rnn_compare.study.machine")
+    bare = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(bare)
+    monkeypatch.delattr(os, "sysconf")
+    assert bare.resource is None
+    assert bare.most_open_files() > 10**6
+    assert bare.device_memory() > 0
+    assert bare.environment()["memory_gb"] > 10**5
