@@ -79,8 +79,8 @@ def without_overflow(grads: Any) -> tuple[Any, jax.Array, jax.Array]:
 
 def norm(grads: Any) -> jax.Array:
     """The Euclidean norm over all entries of a gradient; infinite only where float32 has no number for it."""
-    _, small, scale = without_overflow(grads)
-    return small * scale
+    plain, (_, small, scale) = optax.tree.norm(grads), without_overflow(grads)
+    return jnp.where(jnp.isfinite(plain), plain, small * scale)
 
 
 def clip_to(grads: Any, limit: Any) -> Any:
