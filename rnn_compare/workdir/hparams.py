@@ -8,25 +8,32 @@ values' domain; so the messages are made here and only written by it.
 from typing import Any
 
 from google.protobuf.struct_pb2 import ListValue, Value
-from tensorboardX.proto.api_pb2 import DataType, Experiment, HParamInfo, MetricInfo, MetricName, Status
-from tensorboardX.proto.plugin_hparams_pb2 import HParamsPluginData, SessionEndInfo, SessionStartInfo
+from tensorboard.plugins.hparams.api_pb2 import DataType, Experiment, HParamInfo, MetricInfo, MetricName, Status
+from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData, SessionEndInfo, SessionStartInfo
 from tensorboardX.proto.summary_pb2 import Summary, SummaryMetadata
 
 
-def experiment(axes: dict[str, list], metrics: list[str]) -> Summary:
+def experiment(axes: dict[str, list], others: dict[str, Any], metrics: list[str]) -> Summary:
     """What a study varies and measures.
+
+    Over a folder of several studies TensorBoard shows the experiment that it comes to first, and of each run the
+    hyperparameters that this one declares. So every study declares every key, and each run gives the value of each:
+    the axes of the other studies are on the page too, and no run has a gap, for which parallel coordinates would leave
+    it out. What does not differ in this study comes after what does, and of all the first five are columns.
 
     Args:
         axes: name -> all values that the study tries.
-        metrics: tags of the scalars that each run ends with.
+        others: name -> value of what this study does not vary, and another one may.
+        metrics: tags of the scalars that each run ends with; of these too the first five are columns.
     """
     infos = [
         HParamInfo(
             name=name,
             type=DataType.Value(f"DATA_TYPE_{_kind(values[0])}"),
             domain_discrete=ListValue(values=[_value(value) for value in values]),
+            differs=name in axes,
         )
-        for name, values in axes.items()
+        for name, values in (axes | {name: [value] for name, value in others.items()}).items()
     ]
     names = [MetricInfo(name=MetricName(tag=tag)) for tag in metrics]
     return _summary("experiment", experiment=Experiment(hparam_infos=infos, metric_infos=names))
@@ -36,7 +43,7 @@ def session(values: dict[str, Any], finished: bool) -> list[Summary]:
     """What one run had, and how it ended.
 
     Args:
-        values: name -> value, for each axis of the experiment.
+        values: name -> value, for all that the experiment declares.
         finished: whether it ended well.
     """
     start = SessionStartInfo()
@@ -57,7 +64,9 @@ def _value(value: Any) -> Value:
     kind = _kind(value)
     if kind == "BOOL":
         return Value(bool_value=value)
-    return Value(number_value=value) if kind == "FLOAT64" else Value(string_value=str(value))
+    if isinstance(value, list | tuple):
+        value = ", ".join(map(str, value))
+    return Value(number_value=value) if kind == "FLOAT64" else Value(string_value=value)
 
 
 def _summary(tag: str, **content: Any) -> Summary:
