@@ -17,8 +17,8 @@ RATIOS = ("final_loss", "last_loss", "best_loss", "area", "held_out_loss", "vola
 DIFFERENCES = ("spikes", "spike_size", "epochs_to_level")  # of measures that can be 0
 PROBLEMS = 20  # that are listed
 MEASURED = (
-    "Final loss: the median of the last 10 epochs; volatility: the mean change of log loss per epoch, up or down, over the second "
-    "half. Both are what the verdicts compare; lower is better."
+    "Final loss: the median of the last 10 epochs; volatility: the mean change of log loss per epoch, up or down, over "
+    "the second half. Both are what the verdicts compare; lower is better."
 )
 
 

@@ -109,8 +109,8 @@ def read_run(folder: Path, axes: list[str]) -> Result:
         UserError: a file of it is missing or damaged.
     """
     path = folder / "run.json"
-    if not path.exists():
-        return read(next(folder.glob("events.out.tfevents.*"), path), lambda: unfinished(folder, axes), anew(folder))
+    if not path.exists() and (events := next(folder.glob("events.out.tfevents.*"), None)):
+        return read(events, lambda: unfinished(folder, axes), anew(folder))
 
     def about() -> dict[str, Any]:
         content = dict(json.loads(path.read_text()))
