@@ -15,8 +15,8 @@ MARKS = {HOLDS: "✓", FAILS: "✗", UNDECIDED: "?"}
 def verdicts(results: Results, judged: Judged) -> Sequence[Block]:
     """The post's claims judged: a card each, or a table each where there are several settings."""
     if not judged:
-        return [Text("No claim of the post can be judged: that needs runs of both an LSTM and a GRU that differ in no "
-                     "other axis.")]  # fmt: skip
+        return [Text("No claim of the post can be judged: that needs runs of both an LSTM and a GRU that have ended "
+                     "and differ in no other axis.")]  # fmt: skip
     rule = Text(
         "The rule was fixed in the config: a claim holds if the 95% interval of its effect lies within what the claim "
         "says, does not hold if it lies outside, and is undecided otherwise, or with fewer than "

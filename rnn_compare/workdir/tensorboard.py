@@ -54,7 +54,7 @@ class RunLog:
 
     def __init__(self, folder: Path, config: dict[str, Any]):
         """Starts the events anew; `config` is the run's, dotted key -> value, and its seed."""
-        self._events, self._config = Events(folder), config
+        self._events, self._config, self._study = Events(folder), config, _study(folder)
         self._events.add(summary.text("config", _as_markdown(config)))
 
     def scalars(self, tag: str, start: int, values: np.ndarray, times: np.ndarray) -> None:
@@ -73,14 +73,16 @@ class RunLog:
         """TensorBoard can see all that was written."""
         self._events.flush()
 
-    def end(self, epoch: int, wall_time: float, measures: dict[str, float], diverged_at: int | None) -> None:
+    def end(
+        self, epoch: int, wall_time: float, axes: dict[str, Any], measures: dict[str, float], diverged_at: int | None
+    ) -> None:
         """Writes the row of the HParams page, and how the run ended."""
         for name, value in measures.items():
             if math.isfinite(value):
                 self._events.add(summary.scalar(f"measures/{name}", value), epoch, wall_time)
         status = "finished" if diverged_at is None else f"diverged at epoch {diverged_at}"
         self._events.add(summary.text("status", status), epoch, wall_time)
-        for content in hparams.session(declared(self._config), diverged_at is None):
+        for content in hparams.session(self._study, axes, self._config, diverged_at is None):
             self._events.add(content)
         self._events.flush()
 
@@ -92,19 +94,17 @@ class RunLog:
             self._events.close()
 
 
-def log_failure(folder: Path, config: dict[str, Any], error: str) -> None:
+def log_failure(folder: Path, axes: dict[str, Any], config: dict[str, Any], error: str) -> None:
     """Adds to a run's events that it failed, and its row of the HParams page."""
     events = Events(folder, anew=False)
-    for content in (summary.text("status", f"failed: {error}"), *hparams.session(declared(config), False)):
+    for content in (summary.text("status", f"failed: {error}"), *hparams.session(_study(folder), axes, config, False)):
         events.add(content)
     events.close()
 
 
-def declared(config: dict[str, Any]) -> dict[str, Any]:
-    """What of a run's config and seed its row of the HParams page says: what its results depend on."""
-    sections = ("data", "model", "optimizer", "train")
-    others = ("train.chunk", "train.memory")
-    return {k: v for k, v in config.items() if k == "seed" or (k.split(".")[0] in sections and k not in others)}
+def _study(folder: Path) -> str:
+    """The name of the study that the folder of a run belongs to."""
+    return folder.absolute().parent.name
 
 
 def write_study_log(
@@ -112,8 +112,7 @@ def write_study_log(
 ) -> None:
     """The study's own entry in TensorBoard: its config, table and figures, and its axes, in the run `study`."""
     events = Events(workdir / "study")
-    others = {key: value for key, value in declared(config).items() if key not in axes}
-    events.add(hparams.experiment(axes, others, [f"measures/{name}" for name in METRICS]))
+    events.add(hparams.experiment(axes, [f"measures/{name}" for name in METRICS]))
     events.add(summary.text("config", _as_markdown(config)))
     events.add(summary.text("summary", f"{SMOOTHING}\n\n{table}"))
     for figure in figures:
