@@ -91,8 +91,15 @@ def read_config(workdir: Path) -> dict[str, Any]:
             f"{path} is missing, though there are folders of runs such as {folders[0].name}: "
             "put it back, or give the command of the study again, which writes it anew and keeps the runs"
         )
-    content = read(path, lambda: dict(json.loads(path.read_text())), remedy)
-    config = base()
+
+    def written() -> dict[str, Any]:
+        content = dict(json.loads(path.read_text()))
+        content["seeds"], content["sweep"]
+        if None in content.values():
+            raise ValueError("it has a null")
+        return content
+
+    content, config = read(path, written, remedy), base()
     try:
         for key, value in content.items():
             if key in KEYS or key == "sweep":

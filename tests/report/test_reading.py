@@ -156,16 +156,15 @@ def test_a_damaged_file_of_the_study_is_named(study, file, content):
     study.write()
 
 
-@pytest.mark.parametrize(
-    "content",
-    ["", "nothing", "null", "3", "[1]", "\0", '{"sweep": null}', '{"sweep": {"model.cell": null}}', '{"seeds": null}',
-     '{"data.length": null}', '{"model.cell": 3}', '{"sweep": {"model.cell": []}}', '{"sweep": {"x": [1]}}'],
-)  # fmt: skip
+NULLS = [{key: None} for key in ("sweep", "seeds", "data", "data.length")]
+WRONG = [{"sweep": {"model.cell": None}}, {"sweep": {"model.cell": []}}, {"sweep": {"x": [1]}}, {"model.cell": 3}]
+
+
+@pytest.mark.parametrize("content", ["", "nothing", "null", "3", "[1]", "\0", "{}", *NULLS, *WRONG])
 def test_a_damaged_config_is_one_sentence_with_the_remedy(study, content):
-    (study.folder / "config.json").write_text(content)
-    with pytest.raises(
-        UserError, match=r"config\.json cannot be (read|used) \(.*\): move it away and give the command"
-    ):
+    text = content if isinstance(content, str) else json.dumps(study.config | content)
+    (study.folder / "config.json").write_text(text)
+    with pytest.raises(UserError, match=r"config\.json cannot be (read|used) \(.*\): move it away and give the comm"):
         load(study.folder)
 
 
