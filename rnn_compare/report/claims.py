@@ -99,7 +99,7 @@ def direction(verdict: Verdict) -> str:
         return "no difference was found" if result.n else "nothing was compared"
     said = f"{claim.sides[result.effect > 1]}, by {by(result.effect)}"
     if result.low <= 1 <= result.high:
-        said += ", which is within what chance does"
+        said += ", which may be chance"
     if verdict.word != FAILS or math.isnan(claim.post):
         return said
     if (result.effect > 1) != (claim.post > 1):

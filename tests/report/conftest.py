@@ -1,5 +1,7 @@
 """Studies as they lie in a workdir, without training."""
 
+import functools
+import io
 import json
 from unittest import mock
 
@@ -13,6 +15,14 @@ from rnn_compare.workdir.runs import as_json
 from rnn_compare.workdir.tensorboard import RunLog
 
 EPOCHS = 24
+
+
+@functools.cache
+def predictions():
+    """The content of a `predictions.npz`."""
+    file, stretch = io.BytesIO(), np.ones((30, 7), np.float32)
+    np.savez(file, predictions=stretch, targets=stretch, change=stretch[:, 0])
+    return file.getvalue()
 
 
 class Study:
@@ -38,8 +48,7 @@ class Study:
         (self.folder / name / "run.json").write_text(json.dumps(run))
         loss = np.asarray(loss, np.float32)
         np.savez(self.folder / name / "curves.npz", loss=loss, seconds_per_epoch=np.full_like(loss, 0.25))
-        stretch = np.ones((30, 7), np.float32)
-        np.savez(self.folder / name / "predictions.npz", predictions=stretch, targets=stretch, change=stretch[:, 0])
+        (self.folder / name / "predictions.npz").write_bytes(predictions())
 
     def begin(self, cell, seed, loss, axes=None):
         """A run that was stopped on its way, or is still on it."""

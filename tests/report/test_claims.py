@@ -125,7 +125,7 @@ def test_rounding_up():
             0.99,
             1.01,
             1.02,
-            "the GRU is faster, by 1%, which is within what chance does, but by less than the post's 3.84%",
+            "the GRU is faster, by 1%, which may be chance, but by less than the post's 3.84%",
         ),
         (1.035, 1.04, 1.045, "the GRU is faster, by 4%"),
         (1.02, 1.04, 1.06, "the GRU is faster, by 4%"),
