@@ -9,28 +9,33 @@ from matplotlib.figure import Figure
 
 from rnn_compare.report import claims, contents, document, figures
 from rnn_compare.report.document import Picture
-from rnn_compare.report.results import Result, Results, load
+from rnn_compare.report.plotting import NARROW, WIDE, Style, save
+from rnn_compare.report.reading import load
+from rnn_compare.report.results import Results
+from rnn_compare.report.verdicts import Judged
 from rnn_compare.workdir.files import write_atomically
 
 
 def write(workdir: Path) -> tuple[str, list[Path]]:
-    """Writes the report on the runs that have ended.
+    """Writes the report on the runs that have ended, with the curves of those that have not.
 
     Returns:
         The summary as Markdown, and the figures' paths.
 
     Raises:
-        UserError: it is no workdir, or a file in it cannot be read.
+        UserError: it is no workdir, or the study's config cannot be read.
         OSError: the report cannot be written.
     """
     results = load(workdir)
     labels = results.labels()
     judged = {labels[setting]: verdicts for setting, runs in results.by_setting().items()
               if (verdicts := claims.judge(results, runs))}  # fmt: skip
+    wide = draw(results, judged, WIDE)
     pictures = {}
     for name, (figure, caption) in draw(results, judged).items():
-        write_atomically(workdir / f"{name}.png", figures.save(figure, "png"))
-        pictures[name] = Picture(figures.save(figure, "svg"), f"{name}.png", caption)
+        write_atomically(workdir / f"{name}.png", save(figure, "png"))
+        for_wide = save(wide[name][0], "svg") if name in wide else None
+        pictures[name] = Picture(save(figure, "svg"), f"{name}.png", caption, for_wide)
     title = f"LSTM and GRU compared: {workdir.absolute().name}"
     blocks = contents.blocks(title, results, judged, pictures)
     write_atomically(workdir / "report.html", document.html(title, blocks))
@@ -40,67 +45,66 @@ def write(workdir: Path) -> tuple[str, list[Path]]:
     return summary, [workdir / f"{name}.png" for name in pictures]
 
 
-def draw(results: Results, judged: contents.Judged) -> dict[str, tuple[Figure, str]]:
-    """The figures that the runs are enough for: name -> figure, caption."""
+def draw(results: Results, judged: Judged, width: float = NARROW) -> dict[str, tuple[Figure, str]]:
+    """The figures that the runs are enough for: name -> figure, caption; those alone that are `WIDE` if asked for."""
     runs = [run for run in results.runs if len(run.curves["loss"])]
     if not runs:
         return {}
-    style = figures.Style(runs)
+    style = Style(runs)
     labels = results.labels()
     groups = {labels[setting]: [run for run in group if len(run.curves["loss"])]
               for setting, group in results.by_setting().items()}  # fmt: skip
     groups = {name: group for name, group in groups.items() if group}
-    alone = len(groups) == 1
-    post = " Pale and wide: the two runs of the post's figure 3." if alone else ""
-    numbers = "" if alone else " A setting's number is that of the table below."
+    post = results.is_the_posts()
+    pale = " Pale and wide: the two runs of the post's figure 3, whose setting this is." if post else ""
+    so_far = " An open circle: where a run is that has not ended." if results.unfinished else ""
+    numbers = "" if results.single else " A setting's number is that of the table below."
     more = f" The first {figures.PANELS} of {len(groups)} settings." if len(groups) > figures.PANELS else ""
     rows = f" The first {figures.ROWS} of {len(groups)} settings." if len(groups) > figures.ROWS else ""
     drawn: dict[str, tuple[Figure | None, str]] = {
         "loss": (
-            figures.loss(groups, style),
+            figures.loss(groups, style, width, post),
             "Loss over the epochs. Thick: the median over seeds; band: the middle half of the seeds; thin: every seed. "
-            f"A run counts until it diverges.{post}{more}",
+            f"A run counts until it diverges.{so_far}{pale}{more}",
         ),
         "distributions": (
-            figures.distributions(groups, style),
+            figures.distributions(groups, style, width),
             "Final loss (the median of the last 10 epochs) and volatility (mean |Δ log loss| per epoch over the second "
             "half) of every run that finished, in the order of the seeds; bars: medians. Lower is better in both."
             f"{numbers}{rows}",
         ),
         "differences": (
-            figures.differences(judged) if judged else None,
+            figures.differences(judged, width),
             "Two cells on the same seed: each dot is a pair's ratio, the diamond the effect, the bar its 95% interval. "
             f"The claim is true where it is shaded; dotted: no difference.{rows}",
         ),
+        "predictions": (
+            figures.predictions({run.cell: stretch for run, stretch in results.predictions}, style, width),
+            "The action values that networks predict on a sequence that none was trained on, and their targets: "
+            f"{', '.join(run.name for run, _ in results.predictions)}, chosen for the lowest seed and not for the "
+            "result.",
+        ),
+    }
+    if width == NARROW:
+        drawn |= square(results, style)
+    return {name: (figure, caption) for name, (figure, caption) in drawn.items() if figure is not None}
+
+
+def square(results: Results, style: Style) -> dict[str, tuple[Figure | None, str]]:
+    """The figures that would not gain by a wide screen."""
+    ended = [run for run in results.ended if len(run.curves["loss"])]
+    drawn: dict[str, tuple[Figure | None, str]] = {
         "held_out": (
-            figures.held_out(runs, style),
+            figures.held_out(ended, style),
             "Loss on as many sequences drawn anew, against the training loss, for every run that finished. Above the "
             "dotted line a network does worse on what it has never seen. The training loss is that before the last "
             "update, the held-out loss that after it.",
         ),
-        "predictions": predictions(runs, style),
     }
-    axes = [key for key, _ in runs[0].setting]
-    if len(axes) == 2 and all(len({dict(run.setting)[key] for run in runs}) <= figures.ROWS for key in axes):
+    axes = [key for key, _ in ended[0].setting] if ended else []
+    if len(axes) == 2 and all(len({dict(run.setting)[key] for run in ended}) <= figures.ROWS for key in axes):
         for measure in ("last_loss", "volatility"):
             name = measure.replace("_", " ").capitalize()
             caption = f"{name} against both axes, the median over the seeds that finished."
-            drawn[measure] = figures.heat_map(runs, measure, axes[0], axes[1], style), caption
-    return {name: (figure, caption) for name, (figure, caption) in drawn.items() if figure is not None}
-
-
-def predictions(runs: list[Result], style: figures.Style) -> tuple[Figure | None, str]:
-    """What the runs of the lowest seed learned, those of the first setting: a choice that has seen no result."""
-    finished = [run for run in runs if run.finished]
-    if not finished:
-        return None, ""
-    first = min(finished, key=lambda run: run.seed)
-    alike = {run.cell: run for run in finished if (run.seed, run.setting) == (first.seed, first.setting)}
-    stretches = {cell: found for cell in style.cells if cell in alike and (found := alike[cell].predictions())}
-    if not stretches:
-        return None, ""
-    names = ", ".join(alike[cell].name for cell in stretches)
-    return figures.predictions(stretches, style), (
-        f"The action values that networks predict on a sequence that none was trained on, and their targets: {names}, "
-        "chosen for the lowest seed and not for the result."
-    )
+            drawn[measure] = figures.heat_map(ended, measure, axes[0], axes[1], style), caption
+    return drawn

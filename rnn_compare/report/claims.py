@@ -8,7 +8,7 @@ import numpy as np
 
 from rnn_compare.report.results import Result, Results, Speed
 from rnn_compare.statistics import paired as statistics
-from rnn_compare.statistics.paired import UNDECIDED, Paired
+from rnn_compare.statistics.paired import FAILS, UNDECIDED, Paired
 from rnn_compare.workdir.runs import DIVERGED, FAILED, FINISHED
 
 NOTHING = Paired(0, *[math.nan] * 5)
@@ -24,6 +24,8 @@ class Claim(NamedTuple):
         needs: the same in words.
         measure: what of a run it is about; None for the speed, which is measured apart.
         above: the cell whose measure is above the ratio's line.
+        sides: what an effect below 1 and one above 1 mean, in words.
+        post: the effect that the post has, where it gives a number.
     """
 
     title: str
@@ -32,6 +34,8 @@ class Claim(NamedTuple):
     needs: str
     measure: str | None
     above: str
+    sides: tuple[str, str]
+    post: float = math.nan
 
 
 class Verdict(NamedTuple):
@@ -66,18 +70,42 @@ def claims(results: Results) -> list[Claim]:
     """The post's claims, as the config wants them judged."""
     faster, margin = results.config["claims.faster"], results.config["claims.faster_margin"]
     low, high = faster - margin, faster + margin
-    percent = f"{100 * (faster - 1):.3g}% faster" if faster >= 1 else f"{100 * (1 - faster):.3g}% slower"
+    sides = "the GRU is slower", "the GRU is faster"
     return [
-        Claim("The GRU ends at the lower loss", "final loss, GRU / LSTM", (0, 1), "below 1", "final_loss", "gru"),
+        Claim(
+            "The GRU ends at the lower loss", "final loss, GRU / LSTM", (0, 1), "below 1", "final_loss", "gru",
+            ("the GRU's loss is lower", "the GRU's loss is higher"),
+        ),
         Claim(
             "The LSTM's loss is the more volatile", "volatility, LSTM / GRU", (1, math.inf), "above 1",
-            "volatility", "lstm",
+            "volatility", "lstm", ("the LSTM's loss is less volatile", "the LSTM's loss is more volatile"),
         ),
         Claim(
-            f"The GRU trains {percent}", "seconds per epoch, LSTM / GRU", (low, high),
-            f"between {low:.4f} and {high:.4f}", None, "lstm",
+            f"The GRU trains {by(faster)} {'faster' if faster >= 1 else 'slower'}", "seconds per epoch, LSTM / GRU",
+            (low, high), f"between {low:.4f} and {high:.4f}", None, "lstm", sides, faster,
         ),
     ]  # fmt: skip
+
+
+def by(effect: float) -> str:
+    """How far a ratio is from 1, in words."""
+    return f"{100 * abs(effect - 1):.3g}%"
+
+
+def direction(verdict: Verdict) -> str:
+    """On which side of 1 an effect is and by how much, in words, whatever the verdict on the claim is."""
+    claim, result = verdict.claim, verdict.result
+    if not result.n or result.effect == 1:
+        return "no difference was found" if result.n else "nothing was compared"
+    said = f"{claim.sides[result.effect > 1]}, by {by(result.effect)}"
+    if result.low <= 1 <= result.high:
+        said += ", which may be chance"
+    if verdict.word != FAILS or math.isnan(claim.post):
+        return said
+    if (result.effect > 1) != (claim.post > 1):
+        return f"{said}, where the post's is {'faster' if claim.post > 1 else 'slower'}, by {by(claim.post)}"
+    less = abs(math.log(result.effect)) < abs(math.log(claim.post))
+    return f"{said}, but {'by less than' if less else 'not by'} the post's {by(claim.post)}"
 
 
 def judge(results: Results, runs: list[Result]) -> list[Verdict]:
@@ -85,11 +113,12 @@ def judge(results: Results, runs: list[Result]) -> list[Verdict]:
 
     Args:
         results: the study.
-        runs: its runs of one setting.
+        runs: its runs of one setting; those that have not ended take no part.
 
     Returns:
         In the order of `claims`; none if not both cells are among the runs.
     """
+    runs = [run for run in runs if run.ended]
     if not {"lstm", "gru"} <= {run.cell for run in runs}:
         return []
     return [

@@ -45,11 +45,26 @@ class Heading(NamedTuple):
 
     def html(self) -> str:
         """As HTML."""
-        return f"<h{self.level}>{escape(self.text)}</h{self.level}>"
+        return f'<h{self.level} id="{_anchor(self.text)}">{escape(self.text)}</h{self.level}>'
 
     def markdown(self) -> str:
         """As Markdown."""
         return f"{'#' * self.level} {_md(self.text)}"
+
+
+class Contents(NamedTuple):
+    """Links to the headings with these titles; in Markdown, which is shown with contents of its own, nothing."""
+
+    titles: list[str]
+
+    def html(self) -> str:
+        """As HTML."""
+        links = "".join(f'<li><a href="#{_anchor(title)}">{escape(title)}</a></li>' for title in self.titles)
+        return f'<nav aria-label="Contents"><ul>{links}</ul></nav>'
+
+    def markdown(self) -> str:
+        """As Markdown."""
+        return ""
 
 
 class Text(NamedTuple):
@@ -146,17 +161,23 @@ class Table(NamedTuple):
 
 
 class Picture(NamedTuple):
-    """A figure: its SVG, which goes into the HTML, the path of its PNG, which Markdown shows, and what one sees."""
+    """A figure: its SVG, which goes into the HTML, the path of its PNG, which Markdown shows, and what one sees.
+
+    `wide` is its SVG for a wide screen, where it has one.
+    """
 
     svg: bytes
     path: str
     caption: str
+    wide: bytes | None = None
 
     def html(self) -> str:
         """As HTML."""
-        data = base64.b64encode(self.svg).decode()
-        image = f'<img src="data:image/svg+xml;base64,{data}" alt="{escape(self.caption)}">'
-        return f"<figure>{image}<figcaption>{escape(self.caption)}</figcaption></figure>"
+        image = f'<img src="{_data(self.svg)}" alt="{escape(self.caption)}">'
+        if self.wide:
+            image = f'<picture><source media="(min-width: 60rem)" srcset="{_data(self.wide)}">{image}</picture>'
+        kind = ' class="both"' if self.wide else ""
+        return f"<figure{kind}>{image}<figcaption>{escape(self.caption)}</figcaption></figure>"
 
     def markdown(self) -> str:
         """As Markdown."""
@@ -172,6 +193,7 @@ def html(title: str, blocks: Sequence[Block]) -> str:
 <meta charset="utf-8">
 <meta http-equiv="Content-Security-Policy" content="default-src 'none'; img-src data:; style-src 'unsafe-inline'">
 <meta name="viewport" content="width=device-width, initial-scale=1">
+<meta name="color-scheme" content="light dark">
 <title>{escape(title)}</title>
 <style>{STYLE}</style>
 </head>
@@ -184,7 +206,15 @@ def html(title: str, blocks: Sequence[Block]) -> str:
 
 def markdown(blocks: Sequence[Block]) -> str:
     """The document as Markdown."""
-    return "\n\n".join(block.markdown() for block in blocks) + "\n"
+    return "\n\n".join(text for block in blocks if (text := block.markdown())) + "\n"
+
+
+def _anchor(title: str) -> str:
+    return re.sub(r"[^a-z0-9]+", "-", title.lower())
+
+
+def _data(svg: bytes) -> str:
+    return f"data:image/svg+xml;base64,{base64.b64encode(svg).decode()}"
 
 
 def _md(text: str) -> str:
@@ -195,37 +225,54 @@ def _is_number(cell: str | Link) -> bool:
     return isinstance(cell, str) and re.fullmatch(r"[-+]?[\d.,]+(e[-+]?\d+)?|–", cell) is not None
 
 
+# The figures have no background. In the dark they are turned to their negatives with the hues turned back, so that a
+# blue line stays blue.
 STYLE = """
+:root { --page: #fff; --text: #1a1a1a; --faint: #555; --line: #bbb; --edge: #767676; --code: #f3f3f3; --link: #00558c;
+  --holds: #00664b; --fails: #7a1f5c }
+@media screen and (prefers-color-scheme: dark) {
+  :root { --page: #14171a; --text: #e6e6e6; --faint: #b4b4b4; --line: #4a4f55; --edge: #8f959c; --code: #22272c;
+    --link: #8cc8ff; --holds: #4fd1a5; --fails: #e58ac4 }
+  figure img { filter: invert(1) hue-rotate(180deg) }
+}
 * { box-sizing: border-box }
-body { margin: 0 auto; max-width: 1080px; padding: 1rem; background: #fff; color: #1a1a1a;
+body { margin: 0 auto; max-width: 68rem; padding: 1rem; background: var(--page); color: var(--text);
   font: 1rem/1.5 system-ui, sans-serif; overflow-wrap: break-word }
 h1 { font-size: 1.7rem; line-height: 1.2 }
-h2 { margin: 2.5rem 0 .5rem; border-bottom: 1px solid #bbb; font-size: 1.3rem }
+h2 { margin: 2.5rem 0 .5rem; border-bottom: 1px solid var(--line); font-size: 1.3rem }
 h3 { margin: 0; font-size: 1.05rem; line-height: 1.3 }
 p { max-width: 46rem }
-a { color: #00558c }
+a { color: var(--link) }
+nav ul { display: flex; flex-wrap: wrap; gap: .3rem 1.2rem; margin: 1rem 0; padding: .6rem .8rem;
+  border: 1px solid var(--line); list-style: none }
+nav a { display: inline-block; padding: .15rem 0 }
 .row { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 18rem), 1fr)); gap: 1rem }
-article { padding: .8rem 1rem; border: 1px solid #bbb; border-left: .5rem solid #767676; break-inside: avoid }
-article.holds { border-left-color: #00664b }
-article.does-not-hold { border-left-color: #7a1f5c }
+article { padding: .8rem 1rem; border: 1px solid var(--line); border-left: .5rem solid var(--edge);
+  break-inside: avoid }
+article.holds { border-left-color: var(--holds) }
+article.does-not-hold { border-left-color: var(--fails) }
 article.undecided { border-left-style: dotted }
 .word { margin: .3rem 0 .6rem; font-size: 1.35rem; font-weight: 700 }
 dl { margin: 0; display: grid; grid-template-columns: 9rem 1fr; gap: .15rem .6rem; font-size: .9rem }
-dt { color: #555 }
+dt { color: var(--faint) }
 dd { margin: 0 }
 figure { margin: 1rem 0; max-width: 640px; break-inside: avoid }
 figure img { display: block; width: 100%; height: auto }
-figcaption { font-size: .9rem; color: #444 }
+figcaption { max-width: 46rem; font-size: .9rem; color: var(--faint) }
 .wide { overflow-x: auto; margin: 1rem 0 }
 table { border-collapse: collapse; font-size: .9rem; font-variant-numeric: tabular-nums }
-th, td { padding: .2rem .7rem .2rem 0; border-bottom: 1px solid #ddd; text-align: left; vertical-align: top }
-th { border-bottom-color: #767676; vertical-align: bottom; max-width: 8rem }
+th, td { padding: .2rem .7rem .2rem 0; border-bottom: 1px solid var(--line); text-align: left; vertical-align: top }
+th { border-bottom-color: var(--edge); vertical-align: bottom; max-width: 8rem }
 td { white-space: nowrap }
 .number { text-align: right }
 td.long { min-width: 14rem; max-width: 34rem; white-space: normal }
-pre { padding: .6rem; background: #f3f3f3; overflow-x: auto; font-size: .85rem }
+pre { padding: .6rem; background: var(--code); overflow-x: auto; font-size: .85rem }
+@media (min-width: 60rem) { figure.both { max-width: none } }
+@media (min-width: 84rem) { body { max-width: 80rem } }
 @media print {
   body { max-width: none; padding: 0; font-size: 10pt }
+  nav { display: none }
+  figure, figure.both { max-width: 640px }
   h2, h3 { break-after: avoid }
   tr { break-inside: avoid }
   td { white-space: normal }

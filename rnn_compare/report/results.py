@@ -1,32 +1,34 @@
-"""What a workdir holds, read from its files: the study's config, the runs that have ended, the measured speed."""
+"""What a workdir's files say, as values: runs, the measured speed, the study. Read by `rnn_compare.report.reading`."""
 
-import json
 import math
-import zipfile
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from rnn_compare.config import KEYS, UserError, settings
+from rnn_compare.config import KEYS
 from rnn_compare.statistics.measures import measures
-from rnn_compare.statistics.paired import Paired, paired
+from rnn_compare.statistics.paired import Paired
 from rnn_compare.workdir.runs import DIVERGED, FAILED, FINISHED, different
 
-T = TypeVar("T")
+UNFINISHED = "unfinished"  # a run that has not ended; there is no run.json that says so
+SO_FAR = ("first_loss", "last_loss", "best_loss", "seconds_per_epoch", "seconds")  # what it is described by
+# What the post's figure 3 is of; the other keys say how it is computed, logged and judged.
+POST = [key for key in KEYS if key.split(".")[0] in ("data", "model", "optimizer") and key != "model.cell"]
+POST.append("train.epochs")
+
 Setting = tuple[tuple[str, str], ...]  # (key, value in words) of each axis besides the cell
 
 
 @dataclass(frozen=True)
 class Result:
-    """A run that has ended.
+    """A run, as far as it came.
 
     Attributes:
         folder: where its files are.
-        about: its `run.json`.
+        about: its `run.json`; for a run that has not ended, what its event files say of that.
         curves: name -> [epochs]; empty ones for a run that failed.
     """
 
@@ -61,12 +63,19 @@ class Result:
 
     @property
     def finished(self) -> bool:
-        """Whether it neither diverged nor failed."""
+        """Whether it has ended and neither diverged nor failed."""
         return self.about["status"] == FINISHED
+
+    @property
+    def ended(self) -> bool:
+        """Whether it finished, diverged or failed."""
+        return self.about["status"] != UNFINISHED
 
     @property
     def status(self) -> str:
         """How it ended, in words."""
+        if not self.ended:
+            return f"unfinished, at epoch {len(self.curves['loss'])} of {self.about['config']['train.epochs']}"
         if self.about["status"] == DIVERGED:
             return f"diverged at epoch {self.about['diverged_at']}"
         if self.about["status"] == FAILED:
@@ -75,23 +84,18 @@ class Result:
 
     @cached_property
     def measures(self) -> dict[str, float]:
-        """Those of `stats.measures`, `first_loss`, `held_out_loss` and `seconds`, the time that its training took."""
+        """Those of `measures.measures`, `first_loss`, `held_out_loss` and `seconds`, the time that its training took.
+
+        Of a run that has not ended, all but those of `SO_FAR` are NaN.
+        """
         loss, seconds = self.curves["loss"], self.curves["seconds_per_epoch"]
-        return measures(loss) | {
+        found = measures(loss) | {
             "first_loss": float(loss[0]) if len(loss) else math.nan,
             "held_out_loss": (self.about.get("held_out") or {}).get("loss", math.nan),
             "seconds_per_epoch": float(np.median(seconds)) if len(seconds) else math.nan,
             "seconds": float(seconds.sum()),
         }
-
-    def predictions(self) -> dict[str, np.ndarray] | None:
-        """Its stretch of held-out data, see `held_out.HeldOut`; None where an older version has left none.
-
-        Raises:
-            UserError: it cannot be read.
-        """
-        path = self.folder / "predictions.npz"
-        return read(path, lambda: dict(np.load(path))) if path.exists() else None
+        return {name: value if self.ended or name in SO_FAR else math.nan for name, value in found.items()}
 
 
 class Speed(NamedTuple):
@@ -113,10 +117,13 @@ class Results(NamedTuple):
 
     Attributes:
         config: dotted key -> value.
-        runs: those that have ended, in the order of the study's axes, then of the seeds.
+        runs: those that have ended or have event files, in the order of the study's axes, then of the seeds.
         total: how many runs the study has.
-        environment: what `environment.json` says; empty where an older version has left none.
+        environment: what `environment.json` says; empty where there is none.
         speeds: `train.backend` -> the measurement with it.
+        predictions: what networks predict on held-out data, see `held_out.HeldOut`, each with its run: of each cell
+            the run of the first setting and lowest seed that finished, a choice that has seen no result.
+        problems: a sentence for each file that is missing or damaged, with the remedy.
     """
 
     config: dict[str, Any]
@@ -124,6 +131,18 @@ class Results(NamedTuple):
     total: int
     environment: dict[str, Any]
     speeds: dict[str, Speed]
+    predictions: list[tuple[Result, dict[str, np.ndarray]]]
+    problems: list[str]
+
+    @property
+    def ended(self) -> list[Result]:
+        """The runs that have ended."""
+        return [run for run in self.runs if run.ended]
+
+    @property
+    def unfinished(self) -> list[Result]:
+        """The runs that are on their way, or were stopped there."""
+        return [run for run in self.runs if not run.ended]
 
     def by_setting(self) -> dict[Setting, list[Result]]:
         """The runs of each setting."""
@@ -138,103 +157,22 @@ class Results(NamedTuple):
         return {setting: f"#{i} {label(setting)}" if len(found) > 1 else label(setting) or "all"
                 for i, setting in enumerate(found, 1)}  # fmt: skip
 
+    @property
+    def single(self) -> bool:
+        """Whether the runs are all of one setting."""
+        return len(self.by_setting()) == 1
 
-def load(workdir: Path) -> Results:
-    """Reads a workdir; runs that have not ended yet are only counted.
-
-    Raises:
-        UserError: it is no workdir, or a file cannot be read; says which.
-    """
-    path = workdir / "config.json"
-    if not path.exists():
-        raise UserError(f"--workdir={workdir} holds no study: it has no config.json")
-    config = {key: KEYS[key].default for key in KEYS} | read(path, lambda: dict(json.loads(path.read_text())))
-    wanted = read(path, lambda: list(settings(config["sweep"])))
-    order = {place(setting): i for i, setting in enumerate(wanted)}
-    found = (read_run(path.parent, list(wanted[0])) for path in sorted(workdir.glob("*/run.json")))
-
-    def belongs(run: Result) -> bool:
-        """Not if it was left by a study of other axes, of more values of an axis, or of more seeds."""
-        expected, config_then = config | run.about["axes"], run.about["config"]
-        keys = config_then.keys() & KEYS.keys() - {"seeds"}
-        alike = not different({key: expected[key] for key in keys}, {key: config_then[key] for key in keys})
-        return alike and place(run.about["axes"]) in order and run.seed < config["seeds"]
-
-    runs = [run for run in found if belongs(run)]
-    runs.sort(key=lambda run: (order[place(run.about["axes"])], run.seed))
-    environment = workdir / "environment.json"
-    return Results(
-        config=config,
-        runs=runs,
-        total=len(order) * config["seeds"],
-        environment=read(environment, lambda: dict(json.loads(environment.read_text())))
-        if environment.exists()
-        else {},
-        speeds=read_speeds(workdir / "speed.json"),
-    )
+    def is_the_posts(self) -> bool:
+        """Whether there is one setting, and it is that of the post's figure 3."""
+        if not self.single:
+            return False
+        config = self.runs[0].about["config"]
+        return not different({key: config.get(key) for key in POST}, {key: as_read(KEYS[key].default) for key in POST})
 
 
-def read_run(folder: Path, axes: list[str]) -> Result:
-    """A run that has ended, with its place on these axes: it may have been trained when the study had others.
-
-    Raises:
-        UserError: one of its files cannot be read.
-    """
-    path, curves = folder / "run.json", folder / "curves.npz"
-
-    def about() -> dict[str, Any]:
-        content = json.loads(path.read_text())
-        content["config"]["model.cell"], content["config"]["train.backend"]
-        content["name"], content["seed"], content["status"]
-        return content | {"axes": {key: content["config"][key] for key in axes}}
-
-    run = read(path, about)
-    if run["status"] == FAILED:
-        return Result(folder, run, {"loss": np.array([]), "seconds_per_epoch": np.array([])})
-    return Result(folder, run, read(curves, lambda: dict(np.load(curves))))
-
-
-def read_speeds(path: Path) -> dict[str, Speed]:
-    """The measurements in `speed.json` by their `train.backend`; none if there is no such file.
-
-    Raises:
-        UserError: it cannot be read.
-    """
-
-    def speeds() -> dict[str, Speed]:
-        content = json.loads(path.read_text())
-        if not isinstance(content, list):
-            raise ValueError("it is no list of measurements: remove it, and they are made again")
-        return {about["train.backend"]: speed_of(about) for about in content}
-
-    return read(path, speeds) if path.exists() else {}
-
-
-def speed_of(about: dict[str, Any]) -> Speed:
-    """A measurement; its effect and interval are its own, the rest follows from its pairs."""
-    about["backend"], about["device"], about["units"]
-    gru, lstm = np.array(about["gru_seconds"], float), np.array(about["lstm_seconds"], float)
-    effect, low, high = (float(about[key]) for key in ("ratio", "low", "high"))
-    return Speed(about, paired(gru, lstm)._replace(effect=effect, low=low, high=high), lstm / gru)
-
-
-def read(path: Path, reader: Callable[[], T]) -> T:
-    """What the reader makes of a file.
-
-    Raises:
-        UserError: the file is missing, or damaged in one of the ways that files are.
-    """
-    try:
-        return reader()
-    except KeyError as error:
-        raise UserError(f"{path} cannot be read (it has no {error})") from None
-    except (OSError, ValueError, TypeError, AttributeError, EOFError, zipfile.BadZipFile) as error:
-        raise UserError(f"{path} cannot be read ({error})") from None
-
-
-def place(axes: dict[str, Any]) -> str:
-    """A setting's name, the same for that of the config and that of a `run.json`."""
-    return json.dumps(axes, sort_keys=True)
+def as_read(value: Any) -> Any:
+    """A value as JSON gives it back."""
+    return list(value) if isinstance(value, tuple) else value
 
 
 def words(value: Any) -> str:

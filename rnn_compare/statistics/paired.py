@@ -4,7 +4,7 @@ import math
 from typing import NamedTuple
 
 import numpy as np
-from scipy.stats import bootstrap, norm, t, wilcoxon
+from scipy.stats import bootstrap, norm, rankdata, t, wilcoxon
 
 Bounds = tuple[float, float]
 HOLDS, FAILS, UNDECIDED = "holds", "does not hold", "undecided"
@@ -101,7 +101,14 @@ def _signed_rank(x: np.ndarray) -> float:
     """The p-value of Wilcoxon's signed-rank test of x, [n], which leaves zeros out."""
     if len(x) < 2:
         return math.nan
-    return float(wilcoxon(x).pvalue) if x.any() else 1.0
+    if len(x) > 13:
+        return float(wilcoxon(x).pvalue) if x.any() else 1.0
+    # All ways to sign the ranks at once, as SciPy does it in a tenth of a second where two differences are equal.
+    x = x[x != 0]
+    ranks = rankdata(np.abs(x))
+    sums = (np.arange(2 ** len(x))[:, None] >> np.arange(len(x)) & 1) @ ranks
+    own = ranks[x > 0].sum()
+    return min(1.0, 2 * float(min(np.mean(sums <= own), np.mean(sums >= own))))
 
 
 def verdict(result: Paired, bounds: Bounds) -> str:

@@ -7,16 +7,15 @@ with the others.
 """
 
 import json
+import shlex
 from pathlib import Path
 
-import numpy as np
 from ml_collections import ConfigDict
 
 from rnn_compare import report
 from rnn_compare.config import UserError
 from rnn_compare.console import interrupt
 from rnn_compare.console.terminal import say
-from rnn_compare.statistics.measures import measures
 from rnn_compare.study import launch
 from rnn_compare.study.board import Board, Row
 from rnn_compare.study.cohorts import title
@@ -31,7 +30,7 @@ from rnn_compare.workdir.checkpoint import begun, forget_ended
 from rnn_compare.workdir.files import remove_parts, write_atomically
 from rnn_compare.workdir.opening import FORMAT, check_workdir
 from rnn_compare.workdir.runs import FINISHED, Run, adopted, as_json, read, tally
-from rnn_compare.workdir.tensorboard import write_study_log
+from rnn_compare.workdir.tensorboard import SMOOTHING, write_study_log
 
 
 def execute(
@@ -97,5 +96,6 @@ def write_report(config: ConfigDict, runs: list[Run], workdir: Path) -> None:
         table, figures = report.write(workdir)
         axes = {name: list(dict.fromkeys(run.axes[name] for run in runs)) for name in runs[0].axes}
         axes["seed"] = list(range(config.seeds))
-        write_study_log(workdir, as_json(config), axes, [*measures(np.array([])), "held_out_loss"], table, figures)
-        say(table)
+        write_study_log(workdir, as_json(config), axes, table, figures)
+        say(table, SMOOTHING)
+        say(f"report:  {workdir / 'report.html'}", f"curves:  tensorboard --logdir {shlex.quote(str(workdir))}")

@@ -158,7 +158,7 @@ def follow(
         unseen = held_out.evaluate(model, run.config, run.seed, own_params)
         measured = measures(own["loss"]) | {"held_out_loss": unseen.losses["loss"]}
         end = history.curve("wall_time")[length - 1, r]
-        log.end(length, end, {**run.axes, "seed": run.seed}, measured, diverged.get(r))
+        log.end(length, end, run.axes, measured, diverged.get(r))
         files = {"curves": own, "params": flat(own_params), "predictions": unseen.stretch}
         for name, arrays in files.items():
             write_atomically(workdir / run.name / f"{name}.npz", as_npz(arrays))
@@ -188,7 +188,8 @@ def attempt(cohort: Cohort, workdir: Path, show: Show) -> bool:
         trace = traceback.format_exc()
         for run in cohort:
             if not runs.over(workdir / run.name):  # it may have come to its end before another one failed
-                log_failure(workdir / run.name, {**run.axes, "seed": run.seed}, what)
+                config = {"seed": run.seed, **as_json(run.config)}
+                log_failure(workdir / run.name, run.axes, config, what)
                 runs.write(run, workdir, status=FAILED, diverged_at=None, parameters=None, error=what, traceback=trace)
         return False
 

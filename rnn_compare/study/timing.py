@@ -10,7 +10,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from rnn_compare.console.terminal import say
-from rnn_compare.report.results import read_speeds
+from rnn_compare.report.reading import read_speeds
 from rnn_compare.training import speed
 from rnn_compare.workdir.files import write_atomically
 from rnn_compare.workdir.runs import Run, ended

@@ -8,37 +8,54 @@ values' domain; so the messages are made here and only written by it.
 from typing import Any
 
 from google.protobuf.struct_pb2 import ListValue, Value
-from tensorboardX.proto.api_pb2 import DataType, Experiment, HParamInfo, MetricInfo, MetricName, Status
-from tensorboardX.proto.plugin_hparams_pb2 import HParamsPluginData, SessionEndInfo, SessionStartInfo
+from tensorboard.plugins.hparams.api_pb2 import DataType, Experiment, HParamInfo, MetricInfo, MetricName, Status
+from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData, SessionEndInfo, SessionStartInfo
 from tensorboardX.proto.summary_pb2 import Summary, SummaryMetadata
+
+SECTIONS = ("data", "model", "optimizer", "train")  # of the keys that a run's results depend on
+STUDY = "study"  # which, and what of its axes the run has, in words
 
 
 def experiment(axes: dict[str, list], metrics: list[str]) -> Summary:
     """What a study varies and measures.
 
+    Over a folder of several studies TensorBoard shows the experiment that it comes to first, and of each run what that
+    one declares. So that the axes of the others do not vanish, every study declares `STUDY`, in which each run says its
+    own; and each run gives the value of every key, not of its own axes alone: none has a gap in a column, for which
+    parallel coordinates would leave it out. To declare every key would let one choose among all axes, but fill the page
+    of one study with twenty keys that do not vary: of what is declared the first five are columns, first those that
+    differ.
+
     Args:
         axes: name -> all values that the study tries.
-        metrics: tags of the scalars that each run ends with.
+        metrics: tags of the scalars that each run ends with; of these too the first five are columns.
     """
     infos = [
         HParamInfo(
             name=name,
             type=DataType.Value(f"DATA_TYPE_{_kind(values[0])}"),
             domain_discrete=ListValue(values=[_value(value) for value in values]),
+            differs=True,
         )
         for name, values in axes.items()
     ]
+    infos.append(HParamInfo(name=STUDY, type=DataType.DATA_TYPE_STRING))
     names = [MetricInfo(name=MetricName(tag=tag)) for tag in metrics]
     return _summary("experiment", experiment=Experiment(hparam_infos=infos, metric_infos=names))
 
 
-def session(values: dict[str, Any], finished: bool) -> list[Summary]:
+def session(study: str, axes: dict[str, Any], config: dict[str, Any], finished: bool) -> list[Summary]:
     """What one run had, and how it ended.
 
     Args:
-        values: name -> value, for each axis of the experiment.
+        study: the study's name.
+        axes: dotted key -> value, for the keys that the study varies.
+        config: the run's, dotted key -> value, and its seed.
         finished: whether it ended well.
     """
+    values = {key: value for key, value in config.items() if key == "seed" or key.split(".")[0] in SECTIONS} | axes
+    words = ", ".join(f"{key.split('.')[-1]} {_text(axes[key])}" for key in axes if key != "model.cell")
+    values[STUDY] = f"{study}: {words}" if words else study
     start = SessionStartInfo()
     for name, value in values.items():
         start.hparams[name].CopyFrom(_value(value))
@@ -57,7 +74,13 @@ def _value(value: Any) -> Value:
     kind = _kind(value)
     if kind == "BOOL":
         return Value(bool_value=value)
-    return Value(number_value=value) if kind == "FLOAT64" else Value(string_value=str(value))
+    return Value(number_value=value) if kind == "FLOAT64" else Value(string_value=_text(value))
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, list | tuple):
+        return " + ".join(map(_text, value))
+    return str(value).removesuffix(".0")
 
 
 def _summary(tag: str, **content: Any) -> Summary:

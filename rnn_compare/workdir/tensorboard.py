@@ -1,6 +1,7 @@
 """What TensorBoard shows of a run and of the study: their event files."""
 
 import contextlib
+import itertools
 import json
 import math
 import struct
@@ -9,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from tensorboard.backend.event_processing.event_file_loader import LegacyEventFileLoader
 from tensorboardX import summary
 from tensorboardX.event_file_writer import EventsWriter
 from tensorboardX.proto.event_pb2 import Event
@@ -18,6 +20,10 @@ from rnn_compare.workdir import hparams
 
 _LIMITS = 1e-12 * 1.1 ** np.arange(774)  # up to 1e20
 BUCKETS = np.concatenate([-_LIMITS[::-1], [0], _LIMITS])  # the bounds of TensorBoard's own histograms
+# Of the HParams page, those of the verdicts first. `epochs_to_level` is a scalar of each run and not here: where a run
+# has none, parallel coordinates would leave it out.
+METRICS = ("final_loss", "volatility", "held_out_loss", "last_loss", "best_loss", "area", "spikes", "spike_size")
+SMOOTHING = "TensorBoard smooths curves by 0.6 unless you set Smoothing to 0, and hides how volatile a loss is."
 
 
 class Events:
@@ -47,8 +53,8 @@ class RunLog:
     """One run's TensorBoard events. Every epoch is a step. A context, which closes the file."""
 
     def __init__(self, folder: Path, config: dict[str, Any]):
-        """Starts the events anew."""
-        self._events = Events(folder)
+        """Starts the events anew; `config` is the run's, dotted key -> value, and its seed."""
+        self._events, self._config, self._study = Events(folder), config, _study(folder)
         self._events.add(summary.text("config", _as_markdown(config)))
 
     def scalars(self, tag: str, start: int, values: np.ndarray, times: np.ndarray) -> None:
@@ -76,7 +82,7 @@ class RunLog:
                 self._events.add(summary.scalar(f"measures/{name}", value), epoch, wall_time)
         status = "finished" if diverged_at is None else f"diverged at epoch {diverged_at}"
         self._events.add(summary.text("status", status), epoch, wall_time)
-        for content in hparams.session(axes, diverged_at is None):
+        for content in hparams.session(self._study, axes, self._config, diverged_at is None):
             self._events.add(content)
         self._events.flush()
 
@@ -88,25 +94,59 @@ class RunLog:
             self._events.close()
 
 
-def log_failure(folder: Path, axes: dict[str, Any], error: str) -> None:
+def log_failure(folder: Path, axes: dict[str, Any], config: dict[str, Any], error: str) -> None:
     """Adds to a run's events that it failed, and its row of the HParams page."""
     events = Events(folder, anew=False)
-    for content in (summary.text("status", f"failed: {error}"), *hparams.session(axes, False)):
+    for content in (summary.text("status", f"failed: {error}"), *hparams.session(_study(folder), axes, config, False)):
         events.add(content)
     events.close()
 
 
+def _study(folder: Path) -> str:
+    """The name of the study that the folder of a run belongs to."""
+    return folder.absolute().parent.name
+
+
 def write_study_log(
-    workdir: Path, config: dict[str, Any], axes: dict[str, list], measures: list[str], table: str, figures: list[Path]
+    workdir: Path, config: dict[str, Any], axes: dict[str, list], table: str, figures: list[Path]
 ) -> None:
     """The study's own entry in TensorBoard: its config, table and figures, and its axes, in the run `study`."""
     events = Events(workdir / "study")
-    events.add(hparams.experiment(axes, [f"measures/{name}" for name in measures]))
+    events.add(hparams.experiment(axes, [f"measures/{name}" for name in METRICS]))
     events.add(summary.text("config", _as_markdown(config)))
-    events.add(summary.text("summary", table))
+    events.add(summary.text("summary", f"{SMOOTHING}\n\n{table}"))
     for figure in figures:
         events.add(_picture(f"figure/{figure.stem}", figure.read_bytes()))
     events.close()
+
+
+def read_events(folder: Path, tags: list[str]) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+    """A run read back from its event files, as far as they are whole.
+
+    Args:
+        folder: the run's.
+        tags: of the scalars to read.
+
+    Returns:
+        The run's config with its seed, and each scalar's curve, [epochs]: as many as all of them have from epoch 0 on.
+
+    Raises:
+        ValueError, KeyError: no config is found.
+    """
+    text, scalars = None, {tag: dict[int, float]() for tag in tags}
+    for path in sorted(folder.glob("events.out.tfevents.*")):
+        for event in LegacyEventFileLoader(str(path)).Load():
+            for value in event.summary.value:
+                if value.tag in scalars:
+                    scalars[value.tag][event.step] = value.simple_value
+                elif value.tag == "config/text_summary":
+                    text = value.tensor.string_val[0].decode()
+    if text is None:
+        raise ValueError("it does not say of which config the run is")
+    config = dict(line.strip().split(" = ", 1) for line in text.splitlines())
+    epochs = next(epoch for epoch in itertools.count() if not all(epoch in curve for curve in scalars.values()))
+    curves = {tag: np.array([curve[epoch] for epoch in range(epochs)], np.float32) for tag, curve in scalars.items()}
+    return {key: json.loads(value) for key, value in config.items()}, curves
 
 
 def remove_events(folder: Path) -> None:

@@ -4,6 +4,7 @@ from statistics import NormalDist
 
 import numpy as np
 import pytest
+from scipy.stats import wilcoxon
 
 from rnn_compare.statistics.measures import (
     area,
@@ -179,6 +180,15 @@ def test_coverage_of_ten_seeds(population):
 def test_coverage(population, n):
     known = COVERAGE[population][n]
     assert coverage(population, n, 3000) == pytest.approx(known, abs=3 * standard_error(known, 3000))
+
+
+@pytest.mark.parametrize("n", [2, 5, 10, 13])
+@pytest.mark.parametrize("step", [0.0, 0.5])
+def test_p_value_of_few_pairs_is_scipys_with_and_without_ties_and_zeros(n, step):
+    x = np.random.default_rng(n).normal(0.5, 1, n)
+    x = np.round(x / step) * step if step else x
+    x[0] = 1.0
+    assert paired(np.zeros(n), x, ratio=False).p_value == pytest.approx(wilcoxon(x).pvalue)
 
 
 def test_p_value_counts_all_signs():

@@ -1,0 +1,37 @@
+"""Numbers as a report writes them."""
+
+import math
+from collections.abc import Iterable
+
+from rnn_compare.statistics.paired import Paired
+
+
+def number(x: float, borders: Iterable[float] = ()) -> str:
+    """A number with four digits that matter, or as many more as keep it on its side of the borders; a dash for NaN."""
+    if math.isnan(x):
+        return "–"
+    for digits in range(4, 18):
+        text = f"{x:.{digits}g}" if abs(x) >= 1e-4 or x == 0 else f"{x:.{digits - 2}e}"
+        if all((float(text) < border, float(text) > border) == (x < border, x > border) for border in borders):
+            break
+    return text
+
+
+def interval(result: Paired, borders: Iterable[float]) -> str:
+    """An effect's interval, on the same side of each border as it is."""
+    if math.isnan(result.low):
+        return "no interval"
+    return f"{number(result.low, borders)} to {number(result.high, borders)}"
+
+
+def better(n: int, share: float) -> str:
+    """The share of n pairs in which the GRU is better."""
+    return f"{100 * share:.0f}%" if n else "–"
+
+
+def duration(seconds: float) -> str:
+    """A time in the unit that suits it."""
+    for unit, size in (("hours", 3600), ("minutes", 60)):
+        if seconds >= 2 * size:
+            return f"{seconds / size:.1f} {unit}"
+    return f"{seconds:.1f} seconds"

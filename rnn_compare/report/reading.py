@@ -1,0 +1,268 @@
+"""A workdir read back: the study's config, its runs, the measured speed.
+
+A file that is missing or damaged costs what it holds and is said in a sentence with the remedy; only without the
+study's config there is nothing to report. Nothing is ever unpickled.
+"""
+
+import json
+import math
+import zipfile
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+
+from rnn_compare.config import KEYS, UserError, base, set_value, settings, validate
+from rnn_compare.report.results import UNFINISHED, Result, Results, Speed
+from rnn_compare.statistics.paired import paired
+from rnn_compare.tasks.price import OUTPUTS
+from rnn_compare.workdir.runs import DIVERGED, FAILED, FINISHED, as_json, different
+from rnn_compare.workdir.tensorboard import read_events
+
+T = TypeVar("T")
+AGAIN = "give the same command to train it again"
+
+
+def load(workdir: Path) -> Results:
+    """Reads a workdir; runs that have not been begun are only counted.
+
+    Raises:
+        UserError: it is no workdir, or the study's config cannot be read.
+    """
+    config = read_config(workdir)
+    wanted = list(settings(config["sweep"]))
+    order = {place(setting): i for i, setting in enumerate(wanted)}
+    problems: list[str] = []
+
+    def tried(reader: Callable[[Path], T], path: Path) -> T | None:
+        """What the reader makes of a path; None if it complains, which is noted."""
+        try:
+            return reader(path)
+        except UserError as error:
+            problems.append(str(error))
+            return None
+
+    def belongs(run: Result) -> bool:
+        """Not if it was left by a study of other axes, of more values of an axis, or of more seeds."""
+        expected, config_then = config | run.about["axes"], run.about["config"]
+        keys = config_then.keys() & KEYS.keys() - {"seeds"}
+        alike = not different({key: expected[key] for key in keys}, {key: config_then[key] for key in keys})
+        return alike and place(run.about["axes"]) in order and run.seed < config["seeds"]
+
+    axes = list(wanted[0])
+    found = [tried(lambda folder: read_run(folder, axes), folder) for folder in run_folders(workdir)]
+    runs = [run for run in found if run and belongs(run)]
+    runs.sort(key=lambda run: (order[place(run.about["axes"])], run.seed))
+    for run in runs:
+        predictions = run.folder / "predictions.npz"
+        if run.about["status"] in (FINISHED, DIVERGED) and not predictions.exists():
+            problems.append(f"{predictions} is missing, and with it what this network predicts: {anew(run.folder)}")
+    shown = ((run, tried(read_predictions, run.folder)) for run in first_of_each_cell(runs))
+    return Results(
+        config=config,
+        runs=runs,
+        total=len(order) * config["seeds"],
+        environment=tried(read_environment, workdir / "environment.json") or {},
+        speeds=tried(read_speeds, workdir / "speed.json") or {},
+        predictions=[(run, stretch) for run, stretch in shown if stretch],
+        problems=problems,
+    )
+
+
+def run_folders(workdir: Path) -> list[Path]:
+    """The folders of runs that have ended or have event files."""
+    files = [*workdir.glob("*/run.json"), *workdir.glob("*/curves.npz"), *workdir.glob("*/events.out.tfevents.*")]
+    return sorted({path.parent for path in files if path.parent.name != "study"})
+
+
+def read_config(workdir: Path) -> dict[str, Any]:
+    """The study's config, dotted key -> value as JSON; keys that it does not have yet are at their defaults.
+
+    Raises:
+        UserError: there is none, or it is damaged.
+    """
+    path = workdir / "config.json"
+    remedy = "move it away and give the command of the study again, which writes it anew and keeps the runs"
+    if not path.exists():
+        if not (folders := run_folders(workdir)):
+            raise UserError(f"--workdir={workdir} holds no study: it has no config.json")
+        raise UserError(
+            f"{path} is missing, though there are folders of runs such as {folders[0].name}: "
+            "put it back, or give the command of the study again, which writes it anew and keeps the runs"
+        )
+
+    def written() -> dict[str, Any]:
+        content = dict(json.loads(path.read_text()))
+        content["seeds"], content["sweep"]
+        if None in content.values():
+            raise ValueError("it has a null")
+        return content
+
+    content, config = read(path, written, remedy), base()
+    try:
+        for key, value in content.items():
+            if key in KEYS or key == "sweep":
+                set_value(config, key, value)
+        return as_json(validate(config))
+    except UserError as error:
+        raise UserError(f"{path} cannot be used ({error}): {remedy}") from None
+
+
+def read_run(folder: Path, axes: list[str]) -> Result:
+    """A run, with its place on these axes: it may have been trained when the study had others.
+
+    Raises:
+        UserError: a file of it is missing or damaged.
+    """
+    path = folder / "run.json"
+    if not path.exists() and (events := next(folder.glob("events.out.tfevents.*"), None)):
+        return read(events, lambda: unfinished(folder, axes), anew(folder))
+
+    def about() -> dict[str, Any]:
+        content = dict(json.loads(path.read_text()))
+        if content["status"] not in (FINISHED, DIVERGED, FAILED):
+            raise ValueError("its status is none")
+        float((content.get("held_out") or {}).get("loss", math.nan))
+        return placed(content, axes)
+
+    run = read(path, about, anew(folder))
+    if run["status"] == FAILED:
+        return Result(folder, run, {"loss": np.array([]), "seconds_per_epoch": np.array([])})
+    curves = read_arrays(folder / "curves.npz", {"loss": (), "seconds_per_epoch": ()})
+    return Result(folder, run, curves)
+
+
+def unfinished(folder: Path, axes: list[str]) -> Result:
+    """A run that has not ended, as far as its event files show it."""
+    config, curves = read_events(folder, ["loss", "seconds_per_epoch"])
+    about = {"name": folder.name, "status": UNFINISHED, "seed": config.pop("seed"), "config": config}
+    return Result(folder, placed(about, axes), curves)
+
+
+def placed(about: dict[str, Any], axes: list[str]) -> dict[str, Any]:
+    """A run's description with its place on the axes.
+
+    Raises:
+        KeyError, TypeError, ValueError: it is none.
+    """
+    config = dict(about["config"])
+    if None in config.values():
+        raise ValueError("its config has a null")
+    if not (isinstance(about["name"], str) and type(about["seed"]) is int and isinstance(config["model.cell"], str)):
+        raise ValueError("its name, seed or cell is none")
+    config["train.backend"], config["train.epochs"]
+    return about | {"config": config, "axes": {key: config[key] for key in axes}}
+
+
+def first_of_each_cell(runs: Iterable[Result]) -> list[Result]:
+    """Of each cell the run of the first setting and lowest seed: a choice that has seen no result."""
+    finished = [run for run in runs if run.finished]
+    if not finished:
+        return []
+    first = min(finished, key=lambda run: run.seed)
+    return [run for run in finished if (run.seed, run.setting) == (first.seed, first.setting)]
+
+
+def read_predictions(folder: Path) -> dict[str, np.ndarray] | None:
+    """A run's stretch of held-out data, see `held_out.HeldOut`; None if it is missing.
+
+    Raises:
+        UserError: it is damaged.
+    """
+    path = folder / "predictions.npz"
+    shapes = {"predictions": (OUTPUTS,), "targets": (OUTPUTS,), "change": ()}
+    return read_arrays(path, shapes) if path.exists() else None
+
+
+def read_environment(path: Path) -> dict[str, Any]:
+    """What `environment.json` says; nothing if there is no such file.
+
+    Raises:
+        UserError: it is damaged.
+    """
+
+    def environment() -> dict[str, Any]:
+        content = dict(json.loads(path.read_text()))
+        dict(content.get("packages", {})), str.splitlines(content.get("command", ""))
+        return content
+
+    return read(path, environment, "remove it, and the next start writes it anew") if path.exists() else {}
+
+
+def read_speeds(path: Path) -> dict[str, Speed]:
+    """The measurements in `speed.json` by their `train.backend`; none if there is no such file.
+
+    Raises:
+        UserError: it is damaged.
+    """
+
+    def speeds() -> dict[str, Speed]:
+        content = json.loads(path.read_text())
+        if not isinstance(content, list):
+            raise ValueError("it is no list of measurements")
+        return {about["train.backend"]: speed_of(about) for about in content}
+
+    return read(path, speeds, "remove it, and the speed is measured again") if path.exists() else {}
+
+
+def speed_of(about: dict[str, Any]) -> Speed:
+    """A measurement; its effect and interval are its own, the rest follows from its pairs."""
+    about["backend"], about["device"], about["units"]
+    gru, lstm = np.array(about["gru_seconds"], float), np.array(about["lstm_seconds"], float)
+    effect, low, high = (float(about[key]) for key in ("ratio", "low", "high"))
+    return Speed(about, paired(gru, lstm)._replace(effect=effect, low=low, high=high), lstm / gru)
+
+
+def read_arrays(path: Path, shapes: dict[str, tuple[int, ...]]) -> dict[str, np.ndarray]:
+    """The arrays of a run's .npz file.
+
+    Args:
+        path: the file.
+        shapes: name -> shape without the first axis, which they have in common, of those that must be there.
+
+    Raises:
+        UserError: it is missing or damaged.
+    """
+
+    def arrays() -> dict[str, np.ndarray]:
+        zipfile.ZipFile(path).close()  # whose complaints, unlike NumPy's, advise nobody to unpickle
+        try:
+            with np.load(path, allow_pickle=False) as file:
+                found = {name: file[name] for name in file.files}
+        except ValueError:
+            raise ValueError("it holds something else than arrays of numbers") from None
+        rows = {len(found[name]) for name in shapes}
+        alike = len(rows) == 1 and all(found[name].shape[1:] == shape for name, shape in shapes.items())
+        if not alike or any(array.dtype.kind not in "fiu" for array in found.values()):
+            raise ValueError("its arrays are not of the kind that was written")
+        return found
+
+    return read(path, arrays, anew(path.parent))
+
+
+def anew(folder: Path) -> str:
+    """What to do about a run that cannot be read."""
+    return f"move {folder} away and {AGAIN}"
+
+
+def read(path: Path, reader: Callable[[], T], remedy: str) -> T:
+    """What the reader makes of a file.
+
+    Raises:
+        UserError: the file is missing or damaged; says what to do about it.
+    """
+    try:
+        return reader()
+    except FileNotFoundError:
+        what = "is missing"
+    except KeyError as error:
+        what = f"cannot be read (it has no {error})"
+    except Exception as error:  # what a damaged file makes a reader raise has no end
+        what = f"cannot be read ({' '.join(str(error).split()) or type(error).__name__})"
+    raise UserError(f"{path} {what}: {remedy}")
+
+
+def place(axes: dict[str, Any]) -> str:
+    """A setting's name, the same for that of the config and that of a `run.json`."""
+    return json.dumps(axes, sort_keys=True)

@@ -1,0 +1,98 @@
+"""The verdicts in words: in a line, on a card, in a table."""
+
+from collections.abc import Iterable, Sequence
+
+from rnn_compare.report.claims import Verdict, direction, of_claim
+from rnn_compare.report.document import Block, Card, Heading, Row, Table, Text
+from rnn_compare.report.numbers import better, interval, number
+from rnn_compare.report.results import Results, Speed
+from rnn_compare.statistics.paired import FAILS, HOLDS, UNDECIDED
+
+Judged = dict[str, list[Verdict]]  # a setting's label -> the verdict on each claim
+MARKS = {HOLDS: "✓", FAILS: "✗", UNDECIDED: "?"}
+
+
+def verdicts(results: Results, judged: Judged) -> Sequence[Block]:
+    """The post's claims judged: a card each, or a table each where there are several settings."""
+    if not judged:
+        return [Text("No claim of the post can be judged: that needs runs of both an LSTM and a GRU that have ended "
+                     "and differ in no other axis.")]  # fmt: skip
+    rule = Text(
+        "The rule was fixed in the config: a claim holds if the 95% interval of its effect lies within what the claim "
+        "says, does not hold if it lies outside, and is undecided otherwise, or with fewer than "
+        f"{results.config['claims.seeds']} pairs of runs for a claim about loss or volatility. Runs are paired by "
+        "their seed, which draws the same data for both cells. Pairs with a run that diverged or failed are left out, "
+        "which is not at random. To add seeds until a verdict comes makes a wrong one more likely. With ten pairs, 92 "
+        "to 94 in a hundred such intervals hold the true effect (simulated)."
+    )
+    first = next(iter(judged.values()))
+    if results.single:
+        return [Row([card(verdict) for verdict in first]), rule]
+    said: list[Block] = [
+        Text(f"Of {len(judged)} settings: {' '.join(f'“{title}” {counts}.' for title, counts in tallies(judged))} "
+             "There is no verdict over all settings.")]  # fmt: skip
+    for i, verdict in enumerate(first):
+        found = of_claim(judged, i)
+        if verdict.claim.measure:
+            said += [Heading(verdict.claim.title, 3), verdict_table(found)]
+        else:
+            said += [Text("Speed is measured at the first setting with each backend, not in each setting."),
+                     Row([card(verdict) for verdict in found.values()])]  # fmt: skip
+    return [*said, rule]
+
+
+def tallies(judged: Judged) -> Iterable[tuple[str, str]]:
+    """Each claim about runs, and in how many settings it has which verdict."""
+    for i, verdict in enumerate(next(iter(judged.values()))):
+        if verdict.claim.measure:
+            found = [row[i].word for row in judged.values()]
+            yield verdict.claim.title, ", ".join(f"{word} in {found.count(word)}" for word in MARKS)
+
+
+def verdict_table(verdicts: dict[str, Verdict]) -> Table:
+    """The verdicts on a claim, a row per setting."""
+    claim = next(iter(verdicts.values())).claim
+    rows: list[list[str]] = []
+    for label, verdict in verdicts.items():
+        result = verdict.result
+        rows.append([label, f"{MARKS[verdict.word]} {verdict.word}", direction(verdict),
+                     number(result.effect, claim.bounds), interval(result, claim.bounds), claim.needs, str(result.n),
+                     f"{verdict.left_out} ({verdict.why})" if verdict.left_out else "0",
+                     better(result.n, verdict.gru_better), number(result.p_value), verdict.decide])  # fmt: skip
+    return Table(["setting", "verdict", "in words", claim.effect, "95% interval", "the claim needs", "pairs",
+                  "left out", "GRU better", "Wilcoxon p", "what would decide"], rows)  # fmt: skip
+
+
+def in_short(verdict: Verdict) -> str:
+    """A verdict in a line."""
+    result, bounds = verdict.result, verdict.claim.bounds
+    found = f"{number(result.effect, bounds)}, {interval(result, bounds)}, n = {result.n}; " if result.n else ""
+    on = f"; {measured_on(verdict.speed)}" if verdict.speed else ""
+    said = f"; {direction(verdict)}" if result.n else ""
+    return (f"{MARKS[verdict.word]} {verdict.word} ({found}the claim needs {verdict.claim.needs}){said}; "
+            f"{verdict.decide}{on}")  # fmt: skip
+
+
+def measured_on(speed: Speed) -> str:
+    """What a measurement of the speed was made on."""
+    return f"backend {speed.about['backend']}, device {speed.about['device']}"
+
+
+def card(verdict: Verdict) -> Card:
+    """A verdict with all that it rests on."""
+    claim, result = verdict.claim, verdict.result
+    facts = {
+        "in words": direction(verdict),
+        claim.effect: number(result.effect, claim.bounds),
+        "95% interval": interval(result, claim.bounds),
+        "the claim needs": claim.needs,
+        "pairs": f"{result.n}; {verdict.left_out} left out ({verdict.why})" if verdict.left_out else str(result.n),
+        "GRU better": f"in {better(result.n, verdict.gru_better)} of the pairs" if result.n else "–",
+        "Wilcoxon p": number(result.p_value),
+        "what would decide": verdict.decide,
+    }
+    if verdict.speed:
+        facts["measured on"] = measured_on(verdict.speed)
+    if claim.measure is None:
+        facts["note"] = "the post's number is from its own GPU; ours is for this machine and backend"
+    return Card(verdict.word, MARKS[verdict.word], claim.title, facts)
