@@ -1,6 +1,9 @@
+import resource
+
 import pytest
 
 import rnn_compare
+from rnn_compare.study import machine
 from rnn_compare.study.machine import commit, environment
 
 
@@ -33,3 +36,13 @@ def test_where_there_is_no_commit_nothing_is_said(git, tmp_path, capfd):
     (tmp_path / ".git").rmdir()
     assert commit(git("echo 12ab34c")) == {}  # no checkout, though git may see one further up
     assert capfd.readouterr() == ("", "")
+
+
+def test_the_limit_of_open_files_is_raised_as_far_as_it_goes():
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    try:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (before[0] // 2, before[1]))
+        machine.most_open_files()
+        assert resource.getrlimit(resource.RLIMIT_NOFILE) == (before[1], before[1])
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)

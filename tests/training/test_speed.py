@@ -13,6 +13,8 @@ from rnn_compare.training import speed
 from rnn_compare.training.speed import measure, ratio_of
 from rnn_compare.training.trainer import Trainer
 
+pytestmark = pytest.mark.usefixtures("no_figures")
+
 GRU = 0.05  # seconds of an undisturbed epoch
 
 
