@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from rnn_compare import config as base
+from rnn_compare import report
 
 
 @pytest.fixture
@@ -19,18 +20,35 @@ def x64():
     jax.config.update("jax_enable_x64", False)
 
 
+TINY = {
+    "data.sequences": 3, "data.length": 20, "data.lookahead": 5, "model.units": 4, "train.epochs": 7, "train.chunk": 3,
+    "log.histogram_every": 5,
+}  # fmt: skip
+
+
+@pytest.fixture(scope="session")
+def make_tiny():
+    """Makes a config that trains in a blink."""
+
+    def make_tiny():
+        config = base.base()
+        for key, value in TINY.items():
+            base.set_value(config, key, value)
+        return config
+
+    return make_tiny
+
+
+@pytest.fixture(scope="session")
+def tiny_flags():
+    """The same for a command whose config file returns `base()`."""
+    return [f"--config.{key}={value}" for key, value in TINY.items()]
+
+
 @pytest.fixture
-def tiny():
-    """A config that trains in a blink; to be changed by the test, then validated."""
-    config = base.base()
-    config.data.sequences = 3
-    config.data.length = 20
-    config.data.lookahead = 5
-    config.model.units = 4
-    config.train.epochs = 7
-    config.train.chunk = 3
-    config.log.histogram_every = 5
-    return config
+def tiny(make_tiny):
+    """One of these; to be changed by the test, then validated. What keeps its shapes need not be compiled again."""
+    return make_tiny()
 
 
 @pytest.fixture
@@ -41,13 +59,21 @@ def pair(tiny):
 
 
 @pytest.fixture
+def no_figures():
+    """Reports without figures, which take a second."""
+    with pytest.MonkeyPatch.context() as patch:  # not the test's own, which it may undo
+        patch.setattr(report, "draw", lambda *_: {})
+        yield
+
+
+@pytest.fixture
 def assert_same_results():
     """Compares what two workdirs hold of the runs of these names, but for the times it took."""
 
     def compare(a, b, names):
         for name in names:
             assert (a / name / "run.json").read_text() == (b / name / "run.json").read_text()
-            for file in ("curves.npz", "params.npz"):
+            for file in ("curves.npz", "params.npz", "predictions.npz"):
                 left, right = np.load(a / name / file), np.load(b / name / file)
                 for key in set(left.files) - {"seconds_per_epoch"}:
                     np.testing.assert_array_equal(left[key], right[key])

@@ -1,5 +1,6 @@
 """The program as a user starts it."""
 
+import io
 import os
 import re
 import subprocess
@@ -10,6 +11,8 @@ from absl import logging
 from absl.testing import flagsaver
 
 from rnn_compare import main
+from rnn_compare.console.flags import complaining
+from rnn_compare.console.terminal import say
 
 
 def run(*arguments, cwd):
@@ -19,14 +22,17 @@ def run(*arguments, cwd):
 
 @pytest.fixture
 def here(tmp_path, monkeypatch, capfd):
-    """Runs the program in this process, in an empty folder; returns its exit code and what it said on stderr."""
+    """Runs the program in this process, in an empty folder; returns its exit code and what it said on each stream."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(logging, "set_verbosity", lambda level: None)
 
+    def program(arguments):
+        sys.exit(complaining(main.main)(complaining(main.parse)(["rnn_compare", *arguments])))
+
     def here(*arguments):
         with flagsaver.flagsaver(), pytest.raises(SystemExit) as ended:
-            main.complaining(main.main)(main.complaining(main.parse)(["rnn_compare", *arguments]))
-        return ended.value.code, capfd.readouterr().err
+            program(arguments)
+        return ended.value.code, *capfd.readouterr()
 
     return here
 
@@ -36,28 +42,57 @@ def smoke(pytestconfig):
     return f"--config={pytestconfig.rootpath}/configs/smoke.py"
 
 
-def test_smoke_from_the_command_line(smoke, tmp_path):
-    result = run(smoke, "--config.train.epochs=5", cwd=tmp_path)
+def test_smoke_from_the_command_line(smoke, here, tmp_path):
+    result = run(smoke, "--config.train.epochs=5", "--config.speed.limit=0.1", cwd=tmp_path)
     assert result.returncode == 0, result.stderr
     assert "lstm-s0" in result.stdout
     assert "finished" in result.stdout
     assert (tmp_path / "runs/smoke/loss.png").exists()
     assert (tmp_path / "runs/smoke/speed.json").exists()
-    again = run(smoke, "--config.train.epochs=6", cwd=tmp_path)
-    assert again.returncode == 2
-    assert "train.epochs is 5 there and 6 here" in again.stderr
+    code, _, said = here(smoke, "--config.train.epochs=6", "--config.speed.limit=0.1")
+    assert code == 2
+    assert "train.epochs is 5 there and 6 here" in said
 
 
-def test_a_reader_that_goes_away_does_not_stop_the_study(smoke, tmp_path):
-    command = [sys.executable, "-m", "rnn_compare.main", smoke, "--config.train.epochs=5"]
-    with subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+def unread(*command, cwd):
+    """Starts a command and reads no more than its first line; returns its exit code and what it complained of."""
+    command = [sys.executable, *command]
+    with subprocess.Popen(command, cwd=cwd, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         process.stdout.readline()
         process.stdout.close()
         problems = process.stderr.read()
-    assert (process.returncode, problems) == (0, "")
+    return process.returncode, problems
+
+
+def test_a_reader_that_goes_away_stops_nothing(tmp_path):
+    talk = "from rnn_compare.console.terminal import say\nfor _ in range(1000): say('x' * 1000)\nopen('end', 'w')"
+    assert unread("-c", talk, cwd=tmp_path) == (0, "")
+    assert (tmp_path / "end").exists()
+
+
+@pytest.mark.slow
+def test_a_reader_that_goes_away_does_not_stop_the_study(smoke, tmp_path):
+    assert unread("-m", "rnn_compare.main", smoke, "--config.train.epochs=5", cwd=tmp_path) == (0, "")
     assert (tmp_path / "runs/smoke/report.html").exists()
 
 
+def test_a_terminal_that_is_not_utf_8_shows_a_question_mark(monkeypatch):
+    out, problems = (io.TextIOWrapper(io.BytesIO(), encoding="ascii") for _ in range(2))
+    monkeypatch.setattr(sys, "stdout", out)
+    monkeypatch.setattr(sys, "stderr", problems)
+
+    def program(args):
+        say("inputs → lstm")
+        raise main.UserError("é is no number")
+
+    with pytest.raises(SystemExit):
+        complaining(program)([])
+    for stream, said in ((out, b"inputs ? lstm\n"), (problems, b"error: ? is no number\n")):
+        stream.flush()
+        assert stream.buffer.getvalue() == said
+
+
+@pytest.mark.slow
 def test_a_terminal_that_is_not_utf_8(smoke, tmp_path):
     environment = os.environ | {"PYTHONIOENCODING": "ascii"}
     command = [sys.executable, "-m", "rnn_compare.main", smoke, "--dry_run"]
@@ -75,16 +110,22 @@ def test_a_terminal_that_is_not_utf_8(smoke, tmp_path):
         (["epochs=5"], "epochs=5 is not a flag"),
         (["--workdir=/proc/nothing"], "cannot be written"),
         (["--config=nowhere.py"], "no such file"),
+        (["--config="], "--config is missing"),
     ],
 )
-def test_bad_input_is_one_sentence_and_exit_code_2(smoke, tmp_path, arguments, complaint):
-    result = run(smoke, *arguments, cwd=tmp_path)
-    assert result.returncode == 2
-    assert complaint in result.stderr
-    assert result.stderr.startswith("error: ")
-    assert result.stderr.count("\n") == 1
+def test_bad_input_is_one_sentence_and_exit_code_2(here, smoke, tmp_path, arguments, complaint):
+    code, out, said = here(smoke, *arguments)
+    assert code == 2
+    assert complaint in said
+    assert said.startswith("error: ")
+    assert said.count("\n") == 1
     assert list(tmp_path.iterdir()) == []
-    assert "prepared" not in result.stdout
+    assert "prepared" not in out
+
+
+def test_the_command_complains_as_the_program_here_does(here, smoke, tmp_path):
+    result = run(smoke, "--config.model.cell=lst", cwd=tmp_path)
+    assert (result.returncode, result.stdout, result.stderr) == here(smoke, "--config.model.cell=lst")
 
 
 GOOD = "from rnn_compare.config import base as get_config"
@@ -159,7 +200,7 @@ def test_whatever_is_wrong_is_one_sentence_and_exit_code_2(here, tmp_path, argum
     (tmp_path / "folder").mkdir()
     (tmp_path / "garbled").mkdir()
     (tmp_path / "garbled" / "config.json").write_text("[[]]")
-    code, said = here("--dry_run", *arguments)
+    code, _, said = here("--dry_run", *arguments)
     assert code == 2
     assert re.fullmatch(r"error: [^\n]*\w[^\n]*\n", said), said
     assert "Traceback" not in said
@@ -167,26 +208,20 @@ def test_whatever_is_wrong_is_one_sentence_and_exit_code_2(here, tmp_path, argum
 
 def test_an_interrupt_is_one_sentence_and_exit_code_130(here, tmp_path):
     (tmp_path / "some.py").write_text(FILES["interrupts"])
-    code, said = here("--config=some.py")
+    code, _, said = here("--config=some.py")
     assert code == 130
     assert said.count("\n") == 1
 
 
-def test_no_config(tmp_path):
-    result = run(cwd=tmp_path)
-    assert result.returncode == 2
-    assert "--config is missing" in result.stderr
+def test_diverged_exits_1(here, tiny_flags, tmp_path):
+    (tmp_path / "good.py").write_text(GOOD)
+    code, out, said = here("--config=good.py", *tiny_flags, "--config.optimizer.learning_rate=1e30")
+    assert code == 1, said
+    assert "diverged" in out
 
 
-def test_diverged_exits_1(smoke, tmp_path):
-    flags = ("optimizer.learning_rate=1e30", "train.epochs=4", "speed.limit=0")
-    result = run(smoke, *(f"--config.{flag}" for flag in flags), cwd=tmp_path)
-    assert result.returncode == 1, result.stderr
-    assert "diverged" in result.stdout
-
-
-def test_dry_run_writes_nothing(smoke, tmp_path):
-    result = run(smoke, "--dry_run", cwd=tmp_path)
-    assert result.returncode == 0
-    assert "60 epochs" in result.stdout
+def test_dry_run_writes_nothing(here, smoke, tiny_flags, tmp_path):
+    code, out, _ = here(smoke, *tiny_flags, "--config.sweep.model.cell=lstm", "--dry_run")
+    assert code == 0
+    assert "7 epochs" in out
     assert list(tmp_path.iterdir()) == []

@@ -1,4 +1,7 @@
-"""The real command, killed, interrupted and starved: it goes on to the bits of a run that nobody disturbed."""
+"""The real command, killed, interrupted and starved: it goes on to the bits of a study that nobody disturbed.
+
+The fast tests go on in this process, where everything has been compiled; the long ones by the command itself.
+"""
 
 import json
 import os
@@ -12,10 +15,12 @@ import numpy as np
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from rnn_compare.config import load
+from rnn_compare.study import execute
 from rnn_compare.workdir.checkpoint import begun
 from rnn_compare.workdir.runs import over
 
-EPOCHS = 240
+EPOCHS = 120
 CONFIG = f"""
 from rnn_compare import config as base
 
@@ -26,7 +31,6 @@ def get_config():
     config.train.epochs, config.train.chunk = {EPOCHS}, 4
     config.checkpoint.epochs = 12
     config.log.histogram_every = 50
-    config.sweep = {{"model.cell": ("lstm", "gru")}}
     return config
 """
 
@@ -40,11 +44,15 @@ os.execv(sys.executable, [sys.executable, *sys.argv[2:]])
 
 
 @pytest.fixture(scope="module")
-def start(tmp_path_factory):
-    """Starts the command on a workdir; `before` stands in front of the interpreter's arguments."""
-    config = tmp_path_factory.mktemp("config") / "study.py"
-    config.write_text(CONFIG)
+def config(tmp_path_factory):
+    path = tmp_path_factory.mktemp("config") / "study.py"
+    path.write_text(CONFIG)
+    return path
 
+
+@pytest.fixture(scope="module")
+def start(config):
+    """Starts the command on a workdir; `before` stands in front of the interpreter's arguments."""
     started = []
 
     def start(workdir, *arguments, before=()):
@@ -62,18 +70,29 @@ def start(tmp_path_factory):
 
 
 def end(process):
-    """What it printed, and its exit code."""
+    """What it printed, what it complained of, and its exit code."""
     out, problems = process.communicate(timeout=300)
     return out, problems, process.returncode
 
 
+@pytest.fixture
+def go_on(config, capsys):
+    """Runs the study in this process, from where it is to its end; returns what it said."""
+
+    def go_on(workdir):
+        capsys.readouterr()
+        assert execute(load(str(config), []), workdir, dry_run=False)
+        return capsys.readouterr().out
+
+    return go_on
+
+
 @pytest.fixture(scope="module")
-def undisturbed(start, tmp_path_factory):
-    """A workdir, and how many seconds it took."""
-    workdir, begin = tmp_path_factory.mktemp("undisturbed"), time.monotonic()
-    _, problems, code = end(start(workdir))
-    assert code == 0, problems
-    return workdir, time.monotonic() - begin
+def undisturbed(config, tmp_path_factory):
+    """The contents of a workdir."""
+    workdir = tmp_path_factory.mktemp("undisturbed")
+    assert execute(load(str(config), []), workdir, dry_run=False)
+    return contents(workdir)
 
 
 def contents(workdir):
@@ -96,22 +115,24 @@ def contents(workdir):
             found[run.name, "histograms", tag] = histograms
         for tag in tags["tensors"]:
             found[run.name, "text", tag] = [(t.step, t.tensor_proto.string_val) for t in events.Tensors(tag)]
-    found["files"] = sorted(str(path.relative_to(workdir)) for path in workdir.rglob("*") if "events" not in path.name)
+    found["files", "names"] = sorted(
+        str(path.relative_to(workdir)) for path in workdir.rglob("*") if "events" not in path.name
+    )
     return found
 
 
 def assert_same(workdir, undisturbed):
-    there, expected = contents(workdir), contents(undisturbed[0])
-    assert there.keys() == expected.keys()
-    assert [key for key in expected if there[key] != expected[key]] == []
-    for name in ("lstm-s0", "lstm-s1", "gru-s0", "gru-s1"):
+    there = contents(workdir)
+    assert there.keys() == undisturbed.keys()
+    assert [key for key in undisturbed if there[key] != undisturbed[key]] == []
+    for name in {name for name, kind, *_ in undisturbed if kind == "run"}:
         assert [step for step, _ in there[name, "scalars", "loss"]] == list(range(EPOCHS))
-        assert [step for step, _ in there[name, "histograms", "params/flat/bias"]] == [50, 100, 150, 200, EPOCHS]
+        assert [step for step, _ in there[name, "histograms", "params/flat/bias"]] == [50, 100, EPOCHS]
 
 
 def phase(workdir):
     """What a process was doing when it was killed, read off its workdir."""
-    if len(list(workdir.glob("*/run.json"))) == 4:
+    if len(list(workdir.glob("*/run.json"))) == 4:  # all of two cells and two seeds
         return "reporting"
     if list(workdir.glob("checkpoints/*/*tmp*")):
         return "checkpointing"
@@ -121,39 +142,6 @@ def phase(workdir):
 def unfinished(workdir, folder, names):
     """Whether a folder of checkpoints holds what some of its runs can go on from."""
     return any(path.name.isdecimal() for path in folder.iterdir()) and not all(over(workdir / name) for name in names)
-
-
-def kill_often(start, undisturbed, folder, kills, seed):
-    """SIGKILL at random moments until so many have hit; every study ends as the undisturbed one. Returns the phases."""
-    rng, phases, studies = random.Random(seed), [], 0
-    while len(phases) < kills:
-        workdir, studies = folder / str(studies), studies + 1
-        while True:
-            waiting = [folder for folder, names in begun(workdir).items() if unfinished(workdir, folder, names)]
-            process = start(workdir)
-            try:
-                process.wait(rng.uniform(0, 1.1 * undisturbed[1]) if len(phases) < kills else None)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.communicate()
-                phases.append(phase(workdir))
-                continue
-            out, problems, code = end(process)
-            assert code == 0, problems
-            assert out.count("goes on from epoch") == len(waiting)
-            break
-        assert_same(workdir, undisturbed)
-    return phases
-
-
-def test_a_killed_study_goes_on_to_the_bit(start, undisturbed, tmp_path):
-    kill_often(start, undisturbed, tmp_path, kills=3, seed=0)
-
-
-@pytest.mark.slow
-def test_a_study_killed_30_times_goes_on_to_the_bit(start, undisturbed, tmp_path):
-    phases = kill_often(start, undisturbed, tmp_path, kills=30, seed=1)
-    print({name: phases.count(name) for name in sorted(set(phases))}, f"undisturbed: {undisturbed[1]:.1f} s")
 
 
 def saved(workdir):
@@ -166,8 +154,49 @@ def wait_for(condition, process):
         time.sleep(0.01)
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_a_signal_saves_and_says_how_to_go_on(start, undisturbed, tmp_path, number, code):
+def test_a_killed_study_goes_on_to_the_bit(start, undisturbed, go_on, tmp_path):
+    process = start(tmp_path)
+    wait_for(lambda: saved(tmp_path), process)
+    process.kill()
+    process.communicate()
+    assert go_on(tmp_path).count("goes on from epoch") == 1
+    assert_same(tmp_path, undisturbed)
+
+
+@pytest.mark.slow
+def test_a_study_killed_30_times_goes_on_to_the_bit(start, tmp_path):
+    """SIGKILL at random moments until 30 have hit; every study of two cohorts ends as the undisturbed one."""
+    longer = "--config.sweep.model.cell=lstm,gru"
+    begin = time.monotonic()
+    _, problems, code = end(start(tmp_path / "undisturbed", longer))
+    seconds = time.monotonic() - begin
+    assert code == 0, problems
+    undisturbed = contents(tmp_path / "undisturbed")
+    rng, phases, studies = random.Random(1), [], 0
+    while len(phases) < 30:
+        workdir, studies = tmp_path / str(studies), studies + 1
+        while True:
+            waiting = [folder for folder, names in begun(workdir).items() if unfinished(workdir, folder, names)]
+            process = start(workdir, longer)
+            try:
+                process.wait(rng.uniform(0, 1.1 * seconds) if len(phases) < 30 else None)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.communicate()
+                phases.append(phase(workdir))
+                continue
+            out, problems, code = end(process)
+            assert code == 0, problems
+            assert out.count("goes on from epoch") == len(waiting)
+            break
+        assert_same(workdir, undisturbed)
+    print({name: phases.count(name) for name in sorted(set(phases))}, f"undisturbed: {seconds:.1f} s")
+
+
+@pytest.mark.parametrize(
+    ("number", "code"), [(signal.SIGTERM, 143), pytest.param(signal.SIGINT, 130, marks=pytest.mark.slow)]
+)
+def test_a_signal_saves_and_says_how_to_go_on(start, undisturbed, go_on, tmp_path, number, code):
     process = start(tmp_path)
     wait_for(lambda: saved(tmp_path), process)
     process.send_signal(number)
@@ -175,8 +204,7 @@ def test_a_signal_saves_and_says_how_to_go_on(start, undisturbed, tmp_path, numb
     assert returned == code, problems
     assert problems == "interrupted: the same command goes on from here\n"
     (epoch,) = (line.rsplit(" ", 1)[1] for line in out.splitlines() if line.startswith("stopped, and saved at epoch"))
-    out, problems, returned = end(start(tmp_path))
-    assert returned == 0, problems
+    out = go_on(tmp_path)
     assert f"goes on from epoch {epoch}" in out
     assert "taken over" not in out
     assert_same(tmp_path, undisturbed)
@@ -198,15 +226,14 @@ def test_the_second_signal_ends_at_once(start, tmp_path):
 @pytest.mark.parametrize(
     "limit", [60_000, pytest.param(500, marks=pytest.mark.slow), pytest.param(120_000, marks=pytest.mark.slow)]
 )
-def test_a_full_disk_is_one_sentence_and_nothing_is_lost(start, undisturbed, tmp_path, limit):
+def test_a_full_disk_is_one_sentence_and_nothing_is_lost(start, undisturbed, go_on, tmp_path, limit):
     process = start(tmp_path, before=("-c", LIMITED, str(limit)))
     _, problems, code = end(process)
     assert code == 2, problems
     assert problems.startswith("error: ")
     assert problems.count("\n") == 1
     print(limit, problems)
-    _, problems, code = end(start(tmp_path))
-    assert code == 0, problems
+    go_on(tmp_path)
     assert_same(tmp_path, undisturbed)
 
 

@@ -119,9 +119,9 @@ def test_chrono(name, longest):
 
 def test_every_name_makes_a_cell():
     for name in names():
-        cell = CELLS["gru"](units=4, kernel_init=name, recurrent_init=name)
-        params = cell.init(jax.random.key(0), cell.initialize_carry(None, (1, 2)), jnp.zeros((1, 2)))["params"]
-        assert params["recurrent_kernel"].shape == (4, 12)
+        cell = CELLS["lstm"](units=64, kernel_init=name, recurrent_init=name)
+        params = cell.init(jax.random.key(0), cell.initialize_carry(None, (1, 64)), jnp.zeros((1, 64)))["params"]
+        assert params["recurrent_kernel"].shape == (64, 256)
         assert np.isfinite(params["recurrent_kernel"]).all()
 
 

@@ -50,20 +50,19 @@ def test_values_and_gradients(name, B, T, F, H):
         hidden, last = recurrence(cell, params, x.swapaxes(0, 1), carry, "scan")
         return hidden.swapaxes(0, 1), [last[1], last[0]] if name == "lstm" else [last]  # Keras: h, then c
 
-    def scalar(layer_function):
-        def pulled(weights, x):
-            sequence, states = layer_function(weights, x)
-            return jnp.sum(sequence * pull_sequence) + sum(jnp.sum(s * pull_last) for s in states)
+    def pulled(function):
+        """Values and gradients, compiled as one."""
 
-        return pulled
+        def scalar(weights, x):
+            sequence, states = function(weights, x)
+            return jnp.sum(sequence * pull_sequence) + sum(jnp.sum(s * pull_last) for s in states), (sequence, states)
 
-    params = jax.tree.map(jnp.asarray, from_keras(weights))
-    weights = [jnp.asarray(w) for w in weights]
+        return jax.jit(jax.grad(scalar, argnums=(0, 1), has_aux=True))
+
     close = lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-9, atol=1e-9)  # noqa: E731
-    jax.tree.map(close, ours(params, x), theirs(weights, x))
-    (our_grads, our_dx), (their_grads, their_dx) = (
-        jax.grad(scalar(f), argnums=(0, 1))(w, x) for f, w in ((ours, params), (theirs, weights))
-    )
+    (our_grads, our_dx), our_values = pulled(ours)(jax.tree.map(jnp.asarray, from_keras(weights)), x)
+    (their_grads, their_dx), their_values = pulled(theirs)([jnp.asarray(w) for w in weights], x)
+    jax.tree.map(close, our_values, tuple(their_values))
     close(our_dx, their_dx)
     close(our_grads["kernel"], their_grads[0])
     close(our_grads["recurrent_kernel"], their_grads[1])

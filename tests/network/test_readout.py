@@ -23,11 +23,7 @@ def shapes(T, B, H, O):
     return (T, B, H), (H, O), (O,), (T, B, O)
 
 
-@hypothesis.settings(max_examples=25, deadline=None, derandomize=True)
-@hypothesis.given(
-    T=st.integers(1, 90), B=st.integers(1, 9), H=st.integers(1, 40), O=st.integers(1, 20), seed=st.integers(0, 99)
-)
-def test_fused_is_plain_in_value_and_every_gradient(T, B, H, O, seed):
+def hold(T, B, H, O, seed):
     *arguments, weights = draw((*shapes(T, B, H, O), (O,)), seed)
     ours = value_and_gradients(arguments, weights, "cpu")
     with jax.enable_x64(True):
@@ -35,6 +31,24 @@ def test_fused_is_plain_in_value_and_every_gradient(T, B, H, O, seed):
         exact = jax.tree.map(np.asarray, exact)
     # Errors of a float32 product of at most 40 terms, as a share of the largest entry.
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=0, atol=1e-6 * (1 + np.abs(b).max())), ours, exact)
+
+
+sizes = hypothesis.given(
+    T=st.integers(1, 90), B=st.integers(1, 9), H=st.integers(1, 40), O=st.integers(1, 20), seed=st.integers(0, 99)
+)
+
+
+@hypothesis.settings(max_examples=8, deadline=None, derandomize=True)
+@sizes
+def test_fused_is_plain_in_value_and_every_gradient(T, B, H, O, seed):
+    hold(T, B, H, O, seed)
+
+
+@pytest.mark.slow
+@hypothesis.settings(max_examples=100, deadline=None, derandomize=True)
+@sizes
+def test_fused_is_plain_at_many_sizes(T, B, H, O, seed):
+    hold(T, B, H, O, seed)
 
 
 def test_stays_exact_at_full_size():

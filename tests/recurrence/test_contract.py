@@ -21,9 +21,8 @@ SLACK = 1e-6  # of the largest entry, 8 roundings: felt where the scan happens t
 NAMES = ("hidden", "last", "dparams", "dx", "dcarry")
 
 
-@functools.cache
 def pulled(cell, features, units, backend, runs):
-    """A jitted function of (params, x, carry, cotangents) that gives all values and all gradients."""
+    """A function of (params, x, carry, cotangents) that gives all values and all gradients."""
     module = CELLS[cell](units=units)
 
     def both(params, x, carry, cotangents):
@@ -31,7 +30,12 @@ def pulled(cell, features, units, backend, runs):
         dparams, dx, dcarry = pull(cotangents)
         return dict(zip(NAMES, (*out, dparams, dx, dcarry), strict=True))
 
-    return jax.jit(jax.vmap(both) if runs else both)
+    return jax.vmap(both) if runs else both
+
+
+@functools.cache
+def compiled(cell, features, units, backend, runs):
+    return jax.jit(pulled(cell, features, units, backend, runs))
 
 
 def problem(cell, T, B, F, H, runs, seed=0):
@@ -54,8 +58,10 @@ def problem(cell, T, B, F, H, runs, seed=0):
 
 
 def in_double(cell, F, H, arguments, runs):
+    """The exact values, of a program that is compiled quickly rather than well."""
     with jax.enable_x64(True):
-        return jax.tree.map(np.asarray, pulled.__wrapped__(cell, F, H, "scan", runs)(*arguments))
+        exact = jax.jit(pulled(cell, F, H, "scan", runs), compiler_options={"xla_backend_optimization_level": 0})
+        return jax.tree.map(np.asarray, exact(*arguments))
 
 
 def hold(cell, backend, T, B, F, H, runs, seed=0):
@@ -63,8 +69,8 @@ def hold(cell, backend, T, B, F, H, runs, seed=0):
     arguments = problem(cell, T, B, F, H, runs, seed)
     single = jax.tree.map(lambda a: jnp.asarray(a, jnp.float32), arguments)
     exact = in_double(cell, F, H, jax.tree.map(lambda a: np.asarray(a, np.float64), single), runs)
-    ours = pulled(cell, F, H, backend, runs)(*single)
-    scan = pulled(cell, F, H, "scan", runs)(*single)
+    ours = compiled(cell, F, H, backend, runs)(*single)
+    scan = compiled(cell, F, H, "scan", runs)(*single)
 
     def compare(path, ours, scan, exact):
         scale = np.abs(exact).max()
@@ -84,10 +90,8 @@ FAST = [name for name in BACKENDS if name != "scan"]
     ("T", "B", "F", "H", "runs"),
     [
         (1, 1, 1, 1, 0),
-        (2, 3, 1, 5, 0),
-        (3, 7, 3, 16, 3),
+        (3, 7, 3, 5, 3),
         (3, 40, 8, 17, 1),
-        (1000, 7, 3, 5, 0),
         (1000, 41, 1, 16, 2),
         (50, 5, 33, 40, 0),
         (20, 3, 2, 256, 0),
@@ -110,9 +114,7 @@ def test_every_size(cell, backend, T, B, F, H, runs):
     hold(cell, backend, T, B, F, H, runs)
 
 
-@pytest.mark.parametrize("backend", FAST)
-@hypothesis.settings(max_examples=15, deadline=None, derandomize=True)
-@hypothesis.given(
+sizes = hypothesis.given(
     cell=st.sampled_from(list(CELLS)),
     T=st.integers(1, 70),
     B=st.integers(1, 30),
@@ -121,7 +123,20 @@ def test_every_size(cell, backend, T, B, F, H, runs):
     runs=st.integers(0, 3),
     seed=st.integers(0, 999),
 )
+
+
+@pytest.mark.parametrize("backend", FAST)
+@hypothesis.settings(max_examples=5, deadline=None, derandomize=True)
+@sizes
 def test_any_size(backend, cell, T, B, F, H, runs, seed):
+    hold(cell, backend, T, B, F, H, runs, seed)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("backend", FAST)
+@hypothesis.settings(max_examples=50, deadline=None, derandomize=True)
+@sizes
+def test_many_sizes(backend, cell, T, B, F, H, runs, seed):
     hold(cell, backend, T, B, F, H, runs, seed)
 
 
@@ -136,7 +151,7 @@ def test_not_a_number_stays_in_its_sequence_and_is_not_lost(cell, backend):
     assert np.isfinite(hidden[:4]).all()
 
 
-@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("backend", FAST)
 @pytest.mark.parametrize("cell", CELLS)
 @pytest.mark.parametrize("x", [np.inf, -np.inf, 3e38, 1e-42])
 def test_extreme_inputs_saturate_as_in_the_scan(cell, backend, x):
@@ -152,9 +167,9 @@ def test_extreme_inputs_saturate_as_in_the_scan(cell, backend, x):
 def test_a_run_does_not_depend_on_those_beside_it(cell, backend):
     """Bit for bit: stacked with others or alone, forward and backward."""
     stacked = jax.tree.map(lambda a: jnp.asarray(a, jnp.float32), problem(cell, 60, 13, 2, 16, 3))
-    together = pulled(cell, 2, 16, backend, 3)(*stacked)
+    together = compiled(cell, 2, 16, backend, 3)(*stacked)
     for r in range(3):
-        alone = pulled(cell, 2, 16, backend, 0)(*jax.tree.map(lambda a, r=r: a[r], stacked))
+        alone = compiled(cell, 2, 16, backend, 0)(*jax.tree.map(lambda a, r=r: a[r], stacked))
         jax.tree.map(lambda a, b, r=r: np.testing.assert_array_equal(a[r], b), together, alone)
 
 
@@ -163,7 +178,7 @@ def test_called_from_several_threads_at_once(backend):
     import threading
 
     arguments = jax.tree.map(lambda a: jnp.asarray(a, jnp.float32), problem("lstm", 300, 40, 1, 16, 0))
-    function = pulled("lstm", 1, 16, backend, 0)
+    function = compiled("lstm", 1, 16, backend, 0)
     expected = function(*arguments)
     failures = []
 

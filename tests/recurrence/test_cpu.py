@@ -1,5 +1,8 @@
 """What is particular to the CPU backend: activations, threads, the cache of machine code, what it refuses."""
 
+import ctypes
+import hashlib
+import inspect
 import os
 import subprocess
 import sys
@@ -11,8 +14,8 @@ import numpy as np
 import pytest
 
 from rnn_compare.cells import CELLS, RecurrentCell
-from rnn_compare.recurrence import cpu, pick
-from rnn_compare.recurrence.cpu import kernels, vector, xla_ffi
+from rnn_compare.recurrence import cpu, pick, recurrence
+from rnn_compare.recurrence.cpu import compiled, kernels, vector, xla_ffi
 
 
 def on_vectors(function):
@@ -39,10 +42,11 @@ def sigmoid(x):
 ACTIVATIONS = {"tanh": (kernels.tanh, np.tanh), "sigmoid": (kernels.sigmoid, sigmoid)}
 
 
+@pytest.mark.parametrize("every", [997, pytest.param(97, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("name", ACTIVATIONS)
-def test_activations_are_right_to_3_ulp_everywhere(name):
+def test_activations_are_right_to_3_ulp_everywhere(name, every):
     function, exact = ACTIVATIONS[name]
-    positive = np.arange(0, 0x7F800000, 97, np.uint32).view(np.float32)  # every 97th float
+    positive = np.arange(0, 0x7F800000, every, np.uint32).view(np.float32)
     x = np.concatenate([positive, -positive])
     x = x[: len(x) // 16 * 16]
     ours, expected = on_vectors(function)(x), exact(x.astype(np.float64))
@@ -61,57 +65,105 @@ def test_activations_of_what_is_not_finite(name):
         np.testing.assert_allclose(on_vectors(function)(x), exact(x), rtol=1e-6, atol=1e-37)
 
 
-PROGRAM = """
-import hashlib, jax, jax.numpy as jnp, numpy as np
+def hashes(cells, T, gradients):
+    """A hash of all values and, if asked for, gradients of each cell."""
+    x = jax.random.normal(jax.random.key(0), (T, 40, 1))
+
+    def both(cell, carry, params):
+        hidden, pull = jax.vjp(lambda params: recurrence(cell, params, x, carry, "cpu")[0], params)
+        return hidden, pull(hidden) if gradients else ()  # no sum of XLA's own, whose order may depend on the threads
+
+    for name in cells:
+        cell = CELLS[name](units=16)
+        carry = cell.initialize_carry(None, (40, 1))
+        params = cell.init(jax.random.key(1), carry, x[0])["params"]
+        value = jax.jit(both, static_argnums=0)(cell, carry, params)
+        yield hashlib.sha256(b"".join(np.asarray(leaf).tobytes() for leaf in jax.tree.leaves(value))).hexdigest()
+
+
+PROGRAM = f"""
+import hashlib, jax, numpy as np, sys
 from rnn_compare.cells import CELLS
 from rnn_compare.recurrence import recurrence
-x = jax.random.normal(jax.random.key(0), ({T}, 40, 1))
 
+{inspect.getsource(hashes)}
 
-def both(cell, carry, params):
-    hidden, pull = jax.vjp(lambda params: recurrence(cell, params, x, carry, "cpu")[0], params)
-    return hidden, pull(hidden)  # no sum of XLA's own, whose order may depend on the threads
-
-
-for name in {cells}:
-    cell = CELLS[name](units=16)
-    carry = cell.initialize_carry(None, (40, 1))
-    params = cell.init(jax.random.key(1), carry, x[0])["params"]
-    value = jax.jit(both, static_argnums=0)(cell, carry, params)
-    print(hashlib.sha256(b"".join(np.asarray(leaf).tobytes() for leaf in jax.tree.leaves(value))).hexdigest())
+print(*hashes(sys.argv[3:], int(sys.argv[1]), bool(int(sys.argv[2]))))
 """
 
 
-def start(cache=None, cells=("gru",), T=200, prefix=()):
-    """A process that prints a hash of all values and gradients of each cell."""
+def start(cache=None, cells=("gru",), T=200, gradients=True, prefix=()):
+    """A process that prints the hashes."""
     environment = os.environ | ({"XDG_CACHE_HOME": str(cache)} if cache else {})
-    command = [*prefix, sys.executable, "-W", "error", "-c", PROGRAM.format(cells=cells, T=T)]
+    command = [*prefix, sys.executable, "-W", "error", "-c", PROGRAM, str(T), str(int(gradients)), *cells]
     return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
 def finish(process):
     out, problems = process.communicate(timeout=300)
     assert process.returncode == 0, problems
-    return out
+    return out.split()
 
 
+def files(cache):
+    return {path: path.stat().st_mtime_ns for path in cache.rglob("*") if path.is_file()}
+
+
+@pytest.mark.parametrize("gradients", [False, pytest.param(True, marks=pytest.mark.slow)])
+def test_kernels_that_two_processes_compiled_work_in_a_third(tmp_path, gradients):
+    """Numba numbers its functions from 1 in each process: their machine code has helpers of the same names."""
+    first, second = (start(tmp_path, [cell], gradients=gradients) for cell in ("gru", "gru_reset_before"))
+    apart = finish(first) + finish(second)
+    filled = files(tmp_path)
+    assert any("gru_forward_task" in path.name for path in filled)
+    assert not any(path.name.startswith("tmp") for path in filled)
+    assert finish(start(tmp_path, ["gru", "gru_reset_before"], gradients=gradients)) == apart
+    assert files(tmp_path) == filled  # nothing was compiled
+
+
+@pytest.mark.slow
 def test_two_processes_fill_one_cache_and_a_third_uses_it(tmp_path):
     first, second = start(tmp_path), start(tmp_path)
     assert finish(first) == finish(second)
-    files = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*") if path.is_file()}
-    assert any("gru_backward_task" in path.name for path in files)
-    assert not any(path.name.startswith("tmp") for path in files)
+    filled = files(tmp_path)
+    assert any("gru_backward_task" in path.name for path in filled)
+    assert not any(path.name.startswith("tmp") for path in filled)
     finish(start(tmp_path))
-    assert files == {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*") if path.is_file()}
+    assert files(tmp_path) == filled
 
 
-def test_kernels_that_two_processes_compiled_work_in_a_third(tmp_path):
-    """Numba numbers its functions from 1 in each process: their machine code has helpers of the same names."""
-    first, second = start(tmp_path, ("gru",)), start(tmp_path, ("gru_reset_before",))
-    apart = finish(first) + finish(second)
-    assert finish(start(tmp_path, ("gru", "gru_reset_before"))) == apart
+@pytest.fixture
+def cache(tmp_path, monkeypatch):
+    """An empty cache, for this process."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    compiled.cache_folder.cache_clear()
+    yield tmp_path
+    compiled.cache_folder.cache_clear()
 
 
+def test_machine_code_is_kept_and_a_damaged_or_unwritable_cache_only_costs_the_compile(cache, monkeypatch):
+    def add(a, b):
+        return a + b
+
+    def works():
+        return ctypes.CFUNCTYPE(*[ctypes.c_int64] * 3)(compiled._compile("add", add, 2, xla_ffi.word))(3, 4) == 7
+
+    assert works()
+    (path,) = files(cache)
+    good = path.read_bytes()
+    with monkeypatch.context() as patch:
+        patch.delattr(numba, "cfunc")
+        assert works()
+    for damaged in (good[:-7], b"", bytes([good[0] ^ 1]) + good[1:]):
+        path.write_bytes(damaged)
+        assert works()
+        assert path.read_bytes()[:32] == hashlib.sha256(path.read_bytes()[32:]).digest()
+    monkeypatch.setenv("XDG_CACHE_HOME", str(path))  # a file is no folder
+    compiled.cache_folder.cache_clear()
+    assert works()
+
+
+@pytest.mark.slow
 def test_a_damaged_or_unwritable_cache_only_costs_the_compile(tmp_path):
     good = finish(start(tmp_path))
     for path in tmp_path.rglob("*task"):
@@ -122,10 +174,9 @@ def test_a_damaged_or_unwritable_cache_only_costs_the_compile(tmp_path):
 
 
 @pytest.mark.skipif(not hasattr(os, "sched_setaffinity") or (os.cpu_count() or 1) < 2, reason="needs two cores to vary")
-@pytest.mark.parametrize("cell", CELLS)
-def test_the_number_of_threads_changes_no_bit(cell):
-    alone = finish(start(cells=(cell,), T=2000, prefix=("taskset", "-c", "0")))
-    assert finish(start(cells=(cell,), T=2000)) == alone
+def test_the_number_of_threads_changes_no_bit():
+    alone = finish(start(cells=CELLS, T=2000, prefix=("taskset", "-c", "0")))
+    assert list(hashes(CELLS, 2000, gradients=True)) == alone
 
 
 def test_nothing_of_size_t_is_kept_but_hidden_and_cell_states():

@@ -15,6 +15,8 @@ from rnn_compare.config import UserError, validate
 from rnn_compare.study import launch
 from rnn_compare.study.board import Board, Row
 
+pytestmark = pytest.mark.usefixtures("no_figures")
+
 
 def cohort(*names):
     return [SimpleNamespace(name=name) for name in names]
@@ -117,13 +119,10 @@ def test_what_a_cohort_asks_for(nodes, runs, needs):
     assert launch._needs(nodes, cohort(*"abcdefghij"[:runs])) == needs
 
 
-def test_no_ray_is_one_sentence_and_exit_code_2(tmp_path, pytestconfig):
-    program = "import runpy, sys; sys.modules['ray'] = None; runpy.run_module('rnn_compare.main', run_name='__main__')"
-    smoke = f"--config={pytestconfig.rootpath}/configs/smoke.py"
-    command = [sys.executable, "-c", program, smoke, "--launcher=ray"]
-    result = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=300)
-    assert result.returncode == 2, result.stderr
-    assert result.stderr == "error: --launcher=ray needs Ray, which is not installed: pip install -e '.[cluster]'\n"
+def test_no_ray_is_one_sentence(tiny, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "ray", None)
+    with pytest.raises(UserError, match=r"^--launcher=ray needs Ray, which is not installed: pip install -e '.\[clus"):
+        study.execute(validate(tiny), tmp_path / "new", dry_run=False, launcher="ray")
     assert list(tmp_path.iterdir()) == []
 
 

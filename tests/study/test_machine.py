@@ -1,5 +1,6 @@
 import importlib.util
 import os
+import resource
 import sys
 
 import pytest
@@ -68,3 +69,13 @@ def test_without_what_only_unix_has(monkeypatch):
     assert bare.most_open_files() > 10**6
     assert bare.device_memory() > 0
     assert bare.environment()["memory_gb"] > 10**5
+
+
+def test_the_limit_of_open_files_is_raised_as_far_as_it_goes():
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    try:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (before[0] // 2, before[1]))
+        machine.most_open_files()
+        assert resource.getrlimit(resource.RLIMIT_NOFILE) == (before[1], before[1])
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)

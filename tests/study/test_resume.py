@@ -12,6 +12,8 @@ from rnn_compare.config import UserError, validate
 from rnn_compare.console import interrupt
 from rnn_compare.study import board, execute, fit
 
+pytestmark = pytest.mark.usefixtures("no_figures")
+
 
 def interrupted(config, workdir, monkeypatch, at):
     """The study, stopped as by a signal once the first cohort has done so many epochs."""
