@@ -72,7 +72,7 @@ def test_a_drift_cancels(pair, monkeypatch):
     result = measure(*pair, precision=1e-6, limit=10)
     logs = np.log(np.divide(result["lstm_seconds"], result["gru_seconds"]))
     assert np.ptp(logs) > 0.02
-    assert result["ratio"] == pytest.approx(1.02, rel=0.005)
+    assert result["ratio"] == pytest.approx(1.02, rel=0.02)  # of some sixty pairs, each 7% off to either side
     assert result["low"] < 1.02 < result["high"]
 
 
