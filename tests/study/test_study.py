@@ -10,7 +10,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from rnn_compare import study
 from rnn_compare.config import UserError, validate
-from rnn_compare.study import board, execute
+from rnn_compare.study import board, execute, planning
 from rnn_compare.workdir.opening import check_workdir
 
 pytestmark = pytest.mark.usefixtures("no_figures")
@@ -28,7 +28,7 @@ def test_dry_run_writes_nothing(pair, tmp_path, capsys):
         "cpu",
         "backend cpu",
         " GB",
-        "minutes here",
+        "of training here",
         "in all about",
     ):
         assert word in said
@@ -107,8 +107,8 @@ def test_runs_that_another_sweep_left_are_reported_under_this_one(tiny, tmp_path
 
 
 def test_a_run_that_no_memory_holds_is_refused_before_it_is_tried(tiny, tmp_path, monkeypatch):
-    monkeypatch.setattr(study, "device_memory", lambda: 1000)
-    with pytest.raises(UserError, match=r"config.data.length=20 with .* needs .* GB of memory, and there are 1e-06"):
+    monkeypatch.setattr(planning, "device_memory", lambda: 1000)
+    with pytest.raises(UserError, match=r"config.model.units=4 .*needs .* GB of memory, and there are 1e-06"):
         execute(validate(tiny), tmp_path, dry_run=False)
 
 
