@@ -17,7 +17,7 @@ from rnn_compare.config import KEYS, UserError, base, set_value, settings, valid
 from rnn_compare.report.results import UNFINISHED, Result, Results, Speed
 from rnn_compare.statistics.paired import paired
 from rnn_compare.tasks.price import OUTPUTS
-from rnn_compare.workdir.runs import DIVERGED, FAILED, FINISHED, as_json, different
+from rnn_compare.workdir.runs import DIVERGED, FAILED, FINISHED, as_json, complete, different
 from rnn_compare.workdir.tensorboard import read_events
 
 T = TypeVar("T")
@@ -151,7 +151,7 @@ def placed(about: dict[str, Any], axes: list[str]) -> dict[str, Any]:
         raise ValueError("its config has a null")
     if not (isinstance(about["name"], str) and type(about["seed"]) is int and isinstance(config["model.cell"], str)):
         raise ValueError("its name, seed or cell is none")
-    config["train.backend"], config["train.epochs"]
+    config = complete(config)
     return about | {"config": config, "axes": {key: config[key] for key in axes}}
 
 

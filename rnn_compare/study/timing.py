@@ -55,7 +55,7 @@ def training_seconds(runs: list[Run], workdir: Path) -> float:
     """How long these runs were trained, as far as their files say."""
     total = 0.0
     for run in runs:
-        with contextlib.suppress(OSError, ValueError, KeyError, zipfile.BadZipFile):
+        with contextlib.suppress(OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile):
             total += float(np.load(workdir / run.name / "curves.npz")["seconds_per_epoch"].sum())
     return total
 

@@ -18,6 +18,18 @@ def test_runs_that_the_config_no_longer_has_are_left_out(study):
     assert len(load(study.folder).runs) == 18
 
 
+def test_a_run_of_a_version_without_a_key_had_its_default(make_study, curve):
+    study = make_study(1, {"model.cell": ("lstm",), "optimizer.clip": ("global_norm", "none")})
+    study.add("lstm", 0, curve(1, 0.1), axes={"model.cell": "lstm", "optimizer.clip": "global_norm"})
+    path = study.folder / "lstm-s0" / "run.json"
+    about = json.loads(path.read_text())
+    del about["config"]["optimizer.clip"]
+    path.write_text(json.dumps(about))
+    results = load(study.folder)
+    assert [run.setting for run in results.runs] == [(("optimizer.clip", "global_norm"),)]
+    assert results.problems == []
+
+
 class Door:
     """What unpickling it would run."""
 
@@ -50,7 +62,7 @@ DAMAGED_CURVES = [
     archive(**CURVES | {"loss": np.float32(1)}),
 ]  # fmt: skip
 DAMAGED_RUNS = [
-    "", "{", "null", "5", "[]", '"finished"', "[" * 100_000, '{"name": "x"}', "\0", json.dumps(ABOUT),
+    "", "{", "null", "5", "[]", '"finished"', "[" * 100_000, '{"name": "x"}', "\0",
     *(json.dumps(ABOUT | {key: value}) for key in ABOUT for value in (None, [], {}, 0.5)),
 ]  # fmt: skip
 

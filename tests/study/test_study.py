@@ -108,7 +108,7 @@ def test_runs_that_another_sweep_left_are_reported_under_this_one(tiny, tmp_path
 
 def test_a_run_that_no_memory_holds_is_refused_before_it_is_tried(tiny, tmp_path, monkeypatch):
     monkeypatch.setattr(planning, "device_memory", lambda: 1000)
-    with pytest.raises(UserError, match=r"config.model.units=4 .*needs .* GB of memory, and there are 1e-06"):
+    with pytest.raises(UserError, match=r"config.model.units=4 with .* needs .* GB of memory, and there are 1e-06"):
         execute(validate(tiny), tmp_path, dry_run=False)
 
 
