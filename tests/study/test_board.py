@@ -35,7 +35,7 @@ def test_without_a_terminal_the_board_says_a_line_now_and_then(screen, monkeypat
         board.train(1, 40, np.array([0.5]))
     assert screen.getvalue().splitlines() == [
         "lstm-s0: epoch 50 of 100, loss 1.5000 (median of 1), 2.0 run-epochs/s, 50 s left; "
-        "cohorts 0/2, runs 1 finished, 0 failed, all 2 min left",
+        "cohorts 0/2, runs 1 finished, 0 failed, all 1.9 min left",
         "lstm-s0: epoch 100 of 100, loss 1.5000 (median of 1), 4.0 run-epochs/s, 0 s left; "
         "cohorts 0/2, runs 1 finished, 0 failed, all 28 s left",
         "gru-s0: epoch 40 of 100, loss 0.5000, 1.0 run-epochs/s, 60 s left; "

@@ -10,6 +10,8 @@ from rnn_compare.study.expansion import MOST, expand
 from rnn_compare.study.planning import plan
 from rnn_compare.training import program, start
 
+pytestmark = pytest.mark.usefixtures("no_figures")
+
 
 def test_one_program_per_cohort_and_one_for_all_data(tiny, tmp_path, monkeypatch):
     """Planned and trained: three shapes, each with several seeds, rates and data values."""
