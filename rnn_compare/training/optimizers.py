@@ -66,21 +66,25 @@ OPTIMIZERS: dict[str, Callable[[], optax.GradientTransformation]] = {
 }
 
 
-def without_overflow(grads: Any) -> tuple[Any, jax.Array, jax.Array]:
-    """A gradient as small · scale, with the norm of `small`: the scale is 1 unless the squares overflow.
+def rescaled(grads: Any) -> tuple[Any, jax.Array, jax.Array]:
+    """A gradient over its largest entry, the norm of that, and the entry: for one whose squares overflow.
 
     In float32 squares do from entries of 1.8e19 on, so that the norm of a finite gradient would be infinite.
     """
-    entries = jax.tree.leaves(jax.tree.map(lambda grad: jnp.abs(grad).max(), grads))
-    scale = jnp.where(jnp.isfinite(optax.tree.norm(grads)), 1.0, jnp.stack(entries).max())
-    small = jax.tree.map(lambda grad: grad / scale, grads)
-    return small, optax.tree.norm(small), scale
+    largest = jnp.stack([jnp.abs(grad).max() for grad in jax.tree.leaves(grads)]).max()
+    small = jax.tree.map(lambda grad: grad / largest, grads)
+    return small, optax.tree.norm(small), largest
 
 
 def norm(grads: Any) -> jax.Array:
     """The Euclidean norm over all entries of a gradient; infinite only where float32 has no number for it."""
-    plain, (_, small, scale) = optax.tree.norm(grads), without_overflow(grads)
-    return jnp.where(jnp.isfinite(plain), plain, small * scale)
+
+    def rescued() -> jax.Array:
+        _, length, largest = rescaled(grads)
+        return length * largest
+
+    plain = optax.tree.norm(grads)  # a branch of its own for the rest: where nothing overflows no bit may depend on it
+    return jax.lax.cond(jnp.isfinite(plain), lambda: plain, rescued)
 
 
 def clip_to(grads: Any, limit: Any) -> Any:
@@ -89,9 +93,14 @@ def clip_to(grads: Any, limit: Any) -> Any:
     Keras 2.2.4 multiplies by limit / norm and so takes a step with a gradient of zero where the norm overflows; here
     the direction is kept.
     """
-    small, length, scale = without_overflow(grads)
-    short = length * scale < limit
-    return jax.tree.map(lambda grad, part: jnp.where(short, grad, part / length * limit), grads, small)
+
+    def rescued() -> Any:
+        small, length, largest = rescaled(grads)
+        short = length * largest < limit
+        return jax.tree.map(lambda grad, part: jnp.where(short, grad, part / length * limit), grads, small)
+
+    plain, _ = optax.clip_by_global_norm(limit).update(grads, optax.EmptyState())
+    return jax.lax.cond(jnp.isfinite(optax.tree.norm(grads)), lambda: plain, rescued)
 
 
 CLIPS: dict[str, Callable[[Any], optax.GradientTransformation]] = {
