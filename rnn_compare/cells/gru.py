@@ -27,14 +27,14 @@ class GRUCell(RecurrentCell):
 
     def step(self, params: Params, carry: Carry, x: jax.Array) -> tuple[Carry, jax.Array]:
         """One step; see the class."""
-        h, U, b = carry, params["recurrent_kernel"], params["recurrent_bias"]
+        h = carry
         x_z, x_r, x_h = jnp.split(project(params, x), 3, axis=-1)
         if self.reset_after:
             h_z, h_r, h_h = jnp.split(recur(params, h), 3, axis=-1)
             inner = nn.sigmoid(x_r + h_r) * h_h
         else:
-            U_z, U_r, U_h = jnp.split(U, 3, axis=-1)
-            b_z, b_r, b_h = jnp.split(b, 3)
+            U_z, U_r, U_h = jnp.split(params["recurrent_kernel"], 3, axis=-1)
+            b_z, b_r, b_h = jnp.split(params["recurrent_bias"], 3)
             h_z, h_r = matmul(h, U_z) + b_z, matmul(h, U_r) + b_r
             inner = matmul(nn.sigmoid(x_r + h_r) * h, U_h) + b_h
         z = nn.sigmoid(x_z + h_z)

@@ -104,3 +104,10 @@ def shown(value: Any) -> str:
     except Exception:  # a whole number of more digits than Python writes; a class that cannot describe itself
         text = f"<{type(value).__name__}>"
     return text if len(text) <= 200 else f"{text[:200]} …"
+
+
+def words(value: Any) -> str:
+    """A value as a person writes it."""
+    if isinstance(value, list | tuple):
+        return " + ".join(map(words, value))
+    return value if isinstance(value, str) else str(value).removesuffix(".0")

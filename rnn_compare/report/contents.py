@@ -4,9 +4,10 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 
+from rnn_compare.console.terminal import duration
 from rnn_compare.report.claims import of_claim, pairs, values
 from rnn_compare.report.document import Block, Contents, Heading, Link, Picture, Table, Text
-from rnn_compare.report.numbers import better, duration, interval, number
+from rnn_compare.report.numbers import better, interval, number
 from rnn_compare.report.reproduction import reproduction
 from rnn_compare.report.results import Result, Results
 from rnn_compare.report.verdicts import Judged, in_short, measured_on, tallies, verdicts
@@ -134,7 +135,7 @@ def speed(results: Results) -> Sequence[Block]:
     for found in results.speeds.values():
         about, result = found.about, found.result
         said.append(
-            Text(f"Measured apart, epochs of the two cells in turn: LSTM / GRU {number(result.effect)} "
+            Text(f"Measured apart, epochs of the two cells in pairs: LSTM / GRU {number(result.effect)} "
                  f"({interval(result, [1])}, 95% interval), "
                  f"{result.n} pairs; median {number(float(np.median(about['lstm_seconds'])))} s per LSTM epoch and "
                  f"{number(float(np.median(about['gru_seconds'])))} s per GRU epoch, {measured_on(found)}, "

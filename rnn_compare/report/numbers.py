@@ -27,11 +27,3 @@ def interval(result: Paired, borders: Iterable[float]) -> str:
 def better(n: int, share: float) -> str:
     """The share of n pairs in which the GRU is better."""
     return f"{100 * share:.0f}%" if n else "–"
-
-
-def duration(seconds: float) -> str:
-    """A time in the unit that suits it."""
-    for unit, size in (("hours", 3600), ("minutes", 60)):
-        if seconds >= 2 * size:
-            return f"{seconds / size:.1f} {unit}"
-    return f"{seconds:.1f} seconds"

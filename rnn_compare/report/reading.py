@@ -52,7 +52,8 @@ def load(workdir: Path) -> Results:
 
     axes = list(wanted[0])
     found = [tried(lambda folder: read_run(folder, axes), folder) for folder in run_folders(workdir)]
-    runs = [run for run in found if run and belongs(run)]
+    # A run is its config and seed: an earlier version trained it again where a new axis gave it another name.
+    runs = list({(place(run.about["axes"]), run.seed): run for run in found if run and belongs(run)}.values())
     runs.sort(key=lambda run: (order[place(run.about["axes"])], run.seed))
     for run in runs:
         predictions = run.folder / "predictions.npz"

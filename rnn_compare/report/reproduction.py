@@ -5,8 +5,10 @@ import shlex
 from collections.abc import Sequence
 
 from rnn_compare.config import KEYS
+from rnn_compare.config.checks import words
 from rnn_compare.report.document import Block, Code, Table, Text
-from rnn_compare.report.results import Results, words
+from rnn_compare.report.results import Results
+from rnn_compare.workdir.runs import DEFAULTS
 
 
 def reproduction(results: Results) -> Sequence[Block]:
@@ -32,8 +34,7 @@ def reproduction(results: Results) -> Sequence[Block]:
 
 def overrides(results: Results) -> list[str]:
     """The flags that make the base config this one, quoted for a shell."""
-    changed = {key: value for key, value in results.config.items()
-               if key in KEYS and value != json.loads(json.dumps(KEYS[key].default))}  # fmt: skip
+    changed = {key: value for key, value in results.config.items() if key in KEYS and value != DEFAULTS[key]}
     changed |= {f"sweep.{axis}": values for axis, values in results.config["sweep"].items()}
     return [shlex.quote(f"--config.{key}={literal(value)}") for key, value in changed.items()]
 

@@ -9,9 +9,10 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from rnn_compare.config import KEYS
+from rnn_compare.config.checks import words
 from rnn_compare.statistics.measures import measures
 from rnn_compare.statistics.paired import Paired
-from rnn_compare.workdir.runs import DIVERGED, FAILED, FINISHED, different
+from rnn_compare.workdir.runs import DEFAULTS, DIVERGED, FAILED, FINISHED
 
 UNFINISHED = "unfinished"  # a run that has not ended; there is no run.json that says so
 SO_FAR = ("first_loss", "last_loss", "best_loss", "seconds_per_epoch", "seconds")  # what it is described by
@@ -167,19 +168,7 @@ class Results(NamedTuple):
         if not self.single:
             return False
         config = self.runs[0].about["config"]
-        return not different({key: config.get(key) for key in POST}, {key: as_read(KEYS[key].default) for key in POST})
-
-
-def as_read(value: Any) -> Any:
-    """A value as JSON gives it back."""
-    return list(value) if isinstance(value, tuple) else value
-
-
-def words(value: Any) -> str:
-    """A config's value as a person writes it."""
-    if isinstance(value, list | tuple):
-        return " + ".join(map(words, value))
-    return value if isinstance(value, str) else str(value).removesuffix(".0")
+        return all(config.get(key) == DEFAULTS[key] for key in POST)
 
 
 def label(setting: Setting) -> str:

@@ -10,9 +10,11 @@ from ml_collections import ConfigDict
 from rnn_compare.console.terminal import duration, say
 from rnn_compare.network.model import make_model
 from rnn_compare.study.cohorts import Cohort, title
+from rnn_compare.tasks.price import OUTPUTS
 from rnn_compare.training.program import program, shapes
 
 AFFORDABLE = 20.0  # seconds that an epoch may take, by a guess that is on the high side, to be timed at full length
+DISPATCH = 1.0  # seconds that a timed dispatch takes, if an epoch takes less
 SLOW = 1e10  # floating point operations per second that the kernels reach at the least
 STEP = 5e-5  # seconds that a time step takes in a scan, at the least
 
@@ -46,21 +48,22 @@ def seconds_per_epoch(config: ConfigDict, runs: int) -> float:
 def guessed(config: ConfigDict, runs: int) -> float:
     """Seconds that an epoch of so many runs takes, by the sizes alone."""
     T, B, H = config.data.length, config.data.sequences, config.model.units
-    kernels = sum(leaf.size for leaf in jax.tree.leaves(shapes(config, 1)[0].params["recurrent"])) + 7 * H
+    kernels = sum(leaf.size for leaf in jax.tree.leaves(shapes(config, 1)[0].params["recurrent"])) + OUTPUTS * H
     seconds = 6 * T * B * kernels / SLOW
     return runs * (seconds + T * STEP * (make_model(config).backend == "scan"))
 
 
 def timed(config: ConfigDict, runs: int) -> float:
-    """Seconds that an epoch of so many runs takes, the better of two after a first one that warms up."""
+    """Seconds that an epoch of so many runs takes, once it is warm: of a dispatch as in training, if that is short."""
     train = program(config, runs)
     state, batch = jax.tree.map(_made_up, shapes(config, runs))
-    seconds = []
-    for _ in range(3):
+    epochs = seconds = 1.0
+    for _ in range(3):  # the first one warms up; of a single epoch much is what the one before left in the caches
         start = perf_counter()
-        state, _ = jax.block_until_ready(train(state, batch, 1, runs))
-        seconds.append(perf_counter() - start)
-    return min(seconds[1:])
+        state, _ = jax.block_until_ready(train(state, batch, int(epochs), runs))
+        seconds = (perf_counter() - start) / int(epochs)
+        epochs = min(max(1.0, DISPATCH / seconds), config.train.chunk, config.train.epochs)
+    return seconds
 
 
 def _made_up(leaf: Any) -> jax.Array:

@@ -6,6 +6,7 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from rnn_compare.config import leaves, set_value, settings
+from rnn_compare.config.checks import words
 from rnn_compare.workdir.runs import Run
 
 MOST = 100  # bytes of a run's name
@@ -29,16 +30,13 @@ def run_name(cell: str, axes: dict[str, Any], seed: int) -> str:
 
     Where that is too long to be typed or read, a digest stands for its end.
     """
-    words = [cell]
+    parts = [cell]
     for key, value in axes.items():
         if key != "model.cell":
-            words.append(value if isinstance(value, str) else f"{key.rsplit('.', 1)[-1]}={_plain(value)}")
-    name, end = "-".join(words), f"-s{seed}"
+            text = words(value).replace(" ", "")
+            parts.append(text if isinstance(value, str) else f"{key.rsplit('.', 1)[-1]}={text}")
+    name, end = "-".join(parts), f"-s{seed}"
     if len((name + end).encode()) > MOST:
         end = f"-{hashlib.sha256(name.encode()).hexdigest()[:12]}{end}"
         name = name.encode()[: MOST - len(end)].decode(errors="ignore")
     return name + end
-
-
-def _plain(value: Any) -> str:
-    return "+".join(map(_plain, value)) if isinstance(value, tuple) else repr(value).removesuffix(".0")

@@ -107,6 +107,11 @@ class Checkpoints:
     def save(self, epoch: int, arrays: dict[str, np.ndarray], code: dict[str, dict[str, str]]) -> None:
         """Begins to save; returns while the files are still being written.
 
+        Args:
+            epoch: how many epochs are done.
+            arrays: name -> array, the first axis of which is that of the runs.
+            code: run -> the fingerprint of the code that makes it.
+
         Raises:
             UserError: they, or those of the save before, cannot be written.
         """

@@ -12,6 +12,8 @@ from tensorboard.plugins.hparams.api_pb2 import DataType, Experiment, HParamInfo
 from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData, SessionEndInfo, SessionStartInfo
 from tensorboardX.proto.summary_pb2 import Summary, SummaryMetadata
 
+from rnn_compare.config.checks import words
+
 SECTIONS = ("data", "model", "optimizer", "train")  # of the keys that a run's results depend on
 STUDY = "study"  # which, and what of its axes the run has, in words
 
@@ -54,8 +56,8 @@ def session(study: str, axes: dict[str, Any], config: dict[str, Any], finished: 
         finished: whether it ended well.
     """
     values = {key: value for key, value in config.items() if key == "seed" or key.split(".")[0] in SECTIONS} | axes
-    words = ", ".join(f"{key.split('.')[-1]} {_text(axes[key])}" for key in axes if key != "model.cell")
-    values[STUDY] = f"{study}: {words}" if words else study
+    own = ", ".join(f"{key.split('.')[-1]} {words(axes[key])}" for key in axes if key != "model.cell")
+    values[STUDY] = f"{study}: {own}" if own else study
     start = SessionStartInfo()
     for name, value in values.items():
         start.hparams[name].CopyFrom(_value(value))
@@ -74,13 +76,7 @@ def _value(value: Any) -> Value:
     kind = _kind(value)
     if kind == "BOOL":
         return Value(bool_value=value)
-    return Value(number_value=value) if kind == "FLOAT64" else Value(string_value=_text(value))
-
-
-def _text(value: Any) -> str:
-    if isinstance(value, list | tuple):
-        return " + ".join(map(_text, value))
-    return str(value).removesuffix(".0")
+    return Value(number_value=value) if kind == "FLOAT64" else Value(string_value=words(value))
 
 
 def _summary(tag: str, **content: Any) -> Summary:

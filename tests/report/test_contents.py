@@ -36,7 +36,7 @@ def test_the_table_of_a_run(study):
 
 def test_times_are_summed_over_runs(study):
     html, _ = study.write()
-    assert "All training together took 2.0 minutes" in html  # 20 runs of 24 epochs of 0.25 s
+    assert "All training together took 2 min" in html  # 20 runs of 24 epochs of 0.25 s
 
 
 def test_every_measure_is_compared_by_its_ratio_or_its_difference(make_study):

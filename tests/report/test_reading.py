@@ -30,6 +30,15 @@ def test_a_run_of_a_version_without_a_key_had_its_default(make_study, curve):
     assert results.problems == []
 
 
+def test_a_run_that_lies_there_twice_counts_once(make_study, curve):
+    """An earlier version trained it again where a new axis gave it another name."""
+    study = make_study(1, {"model.cell": ("lstm",), "model.units": (8, 16)})
+    for name, units in (("lstm-s0", 16), ("lstm-units=16-s0", 16), ("lstm-units=8-s0", 8)):
+        study.add("lstm", 0, curve(1, 0.1), name, {"model.cell": "lstm", "model.units": units})
+    results = load(study.folder)
+    assert (len(results.runs), results.total) == (2, 2)
+
+
 class Door:
     """What unpickling it would run."""
 

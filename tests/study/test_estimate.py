@@ -36,3 +36,22 @@ def test_a_dry_run_says_more_than_zero(pair, tmp_path, capsys):
         assert float(line.split("about ")[1].split()[0]) > 0
     assert last.startswith("in all about ")
     assert "to measure the speed" in last
+
+
+def test_a_timed_dispatch_is_as_in_training_if_that_is_short(tiny, monkeypatch):
+    """Of a program whose epochs take 0.4 s: one to warm up, then as many as take a second, at most a chunk."""
+    now, dispatched = [0.0], []
+
+    def train(state, batch, epochs, runs):
+        now[0] += 0.4 * epochs + (5.0 if not dispatched else 0.0)
+        dispatched.append(epochs)
+        return state, {}
+
+    monkeypatch.setattr(estimate, "perf_counter", lambda: now[0])
+    monkeypatch.setattr(estimate, "program", lambda config, runs: train)
+    assert estimate.timed(validate(tiny), 1) == pytest.approx(0.4)
+    assert dispatched == [1, 1, 2]
+    dispatched.clear()
+    monkeypatch.setattr(estimate, "DISPATCH", 100.0)
+    assert estimate.timed(validate(tiny), 1) == pytest.approx(0.4)
+    assert dispatched[-1] == tiny.train.chunk

@@ -3,6 +3,7 @@
 import json
 import shutil
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -219,3 +220,21 @@ def test_a_clock_that_jumps_back_changes_nothing(tiny, tmp_path, monkeypatch, as
     events = EventAccumulator(str(tmp_path / "a" / "lstm-s0"), size_guidance={"scalars": 0, "histograms": 0}).Reload()
     assert [scalar.step for scalar in events.Scalars("loss")] == list(range(7))
     assert [histogram.step for histogram in events.Histograms("params/flat/bias")] == [2, 4, 6, 7]
+
+
+OLD = Path(__file__).parent / "workdir_0_1_0"  # left by commit a0d205d, without its figures and event files
+
+
+def test_a_workdir_of_an_earlier_version_opens_and_its_runs_are_left_alone(pair, tmp_path, capsys, no_figures):
+    """Also where the config has got a key since, which was at its default then."""
+    shutil.copytree(OLD, tmp_path / "w")
+    for path in (tmp_path / "w" / "config.json", *tmp_path.glob("w/*/run.json")):
+        content = json.loads(path.read_text())
+        del content.get("config", content)["optimizer.schedule"]
+        path.write_text(json.dumps(content))
+    pair.seeds = 2
+    assert execute(validate(pair), tmp_path / "w", dry_run=False)
+    assert "4 runs, 2 of them ended earlier" in capsys.readouterr().out
+    for name in ("lstm-s0", "gru-s0"):
+        assert (tmp_path / "w" / name / "curves.npz").read_bytes() == (OLD / name / "curves.npz").read_bytes()
+    assert "4 of 4 runs have ended." in (tmp_path / "w" / "report.md").read_text()
