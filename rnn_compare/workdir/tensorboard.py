@@ -45,8 +45,12 @@ class Events:
         self._writer.flush()
 
     def close(self) -> None:
-        """The file is complete."""
-        self._writer.close()
+        """The file is complete, or an error says that it is not; closed it is then too, or Python would tell it again."""
+        try:
+            self._writer.flush()
+        finally:
+            with contextlib.suppress(OSError):
+                self._writer._py_recordio_writer.close()
 
 
 class RunLog:

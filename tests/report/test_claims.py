@@ -33,6 +33,18 @@ def test_verdicts_have_the_numbers_that_one_gets_by_hand(study):
     assert "? undecided" in markdown
 
 
+def test_runs_are_paired_by_their_seed_and_not_by_their_place(make_study, curve):
+    """Seeds differ by orders of magnitude, cells by a fifth, and one cell lacks a seed: only right pairs tell."""
+    study = make_study(12)
+    for seed in range(12):
+        study.add("lstm", seed, curve(1.5**seed, 0.2))
+    for seed in reversed(range(1, 12)):
+        study.add("gru", seed, curve(0.8 * 1.5**seed, 0.2))
+    lower, *_ = study.judge()
+    assert (lower.word, lower.result.n) == ("holds", 11)
+    assert [lower.result.low, lower.result.high] == pytest.approx([0.8, 0.8], rel=1e-5)
+
+
 def test_a_claim_that_does_not_hold_and_one_that_is_undecided(make_study, curve):
     study = make_study(10)
     for seed in range(10):

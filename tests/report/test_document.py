@@ -1,6 +1,8 @@
 import json
 import re
 
+import pytest
+
 from rnn_compare.report import document
 
 
@@ -27,6 +29,21 @@ def test_nothing_is_executed_and_nothing_is_loaded(study, curve):
     prose = "\n".join(line for line in markdown.splitlines() if not line.startswith("    "))
     assert "<script" not in prose
     assert "](javascript:" not in prose.replace(r"\]", "")
+
+
+@pytest.mark.parametrize(
+    "block",
+    [
+        document.Heading("<b>"), document.Text("<b>"), document.Code("<b>"), document.Contents(["<b>"]),
+        document.Link("<b>", "x"), document.Card("holds", "✓", "<b>", {"<b>": "<b>"}),
+        document.Table(["<b>"], [["<b>"]]), document.Picture(b"", "x.png", "<b>"),
+    ],
+    ids=lambda block: type(block).__name__,
+)  # fmt: skip
+def test_every_block_escapes_its_text(block):
+    assert "&lt;b&gt;" in block.html()
+    assert "<b>" not in block.html()
+    assert "<b>" not in block.markdown().replace("    <b>", "")  # what Markdown indents is code, and stands as it is
 
 
 def test_a_table_aligns_numbers_and_escapes_text():

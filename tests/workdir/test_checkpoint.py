@@ -178,6 +178,15 @@ def test_300_damaged_checkpoints(tmp_path):
     assert outcomes[5] > 100
 
 
+def test_what_is_whole_but_not_what_was_saved_is_found_out(tmp_path):
+    """The arrays of another epoch, which orbax reads without complaint."""
+    save(tmp_path, (5, 10))
+    (folder,) = begun(tmp_path)
+    shutil.rmtree(folder / "10" / "arrays")
+    shutil.copytree(folder / "5" / "arrays", folder / "10" / "arrays")
+    assert_same(Checkpoints(tmp_path, RUNS, 3).restore(), 5)
+
+
 def test_what_is_damaged_is_said_and_set_aside(tmp_path, capsys):
     save(tmp_path, (5, 10))
     (folder,) = begun(tmp_path)

@@ -1,4 +1,6 @@
 import json
+import subprocess
+import sys
 from types import SimpleNamespace
 
 import numpy as np
@@ -15,6 +17,26 @@ from rnn_compare.study.expansion import expand
 from rnn_compare.workdir import runs
 from rnn_compare.workdir.runs import as_json
 from rnn_compare.workdir.tensorboard import METRICS, RunLog, read_events, write_study_log
+
+
+def test_a_full_disk_is_said_once_and_not_again_when_python_ends(tmp_path):
+    """In a process whose files may have 2,000 bytes: Python 3.13 tells of what a file cannot write when it goes."""
+    program = """
+import pathlib, resource, signal, sys
+from tensorboardX import summary
+from rnn_compare.workdir.tensorboard import Events
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (2000, 2000))
+events = Events(pathlib.Path(sys.argv[1]))
+events.add(summary.text("much", "x" * 5000))
+try:
+    events.close()
+except OSError:
+    print("said")
+print(events._writer._py_recordio_writer._writer.closed)
+"""
+    result = subprocess.run([sys.executable, "-c", program, tmp_path], capture_output=True, text=True)
+    assert (result.stdout, result.stderr) == ("said\nTrue\n", "")
 
 
 def test_what_a_run_has_logged_is_read_back(tiny, tmp_path):
