@@ -45,7 +45,7 @@ class Events:
         self._writer.flush()
 
     def close(self) -> None:
-        """The file is complete, or an error says that it is not; closed it is then too, or Python would tell it again."""
+        """The file is complete, or an error says that it is not; it is closed even so, or Python would say it again."""
         try:
             self._writer.flush()
         finally:
