@@ -239,7 +239,7 @@ def test_a_full_disk_is_one_sentence_and_nothing_is_lost(start, undisturbed, go_
 
 @pytest.mark.slow
 @pytest.mark.skipif(os.name != "posix" or os.geteuid() != 0, reason="only root can mount")
-@pytest.mark.parametrize("size", ["24k", "60k", "120k", "250k", "400k"])
+@pytest.mark.parametrize("size", ["24k", "60k", "120k", "144k", "160k", "250k", "400k"])
 def test_a_full_file_system(start, undisturbed, tmp_path, size):
     subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", tmp_path], check=True)
     try:

@@ -9,6 +9,7 @@ import contextlib
 import hashlib
 import json
 import logging
+import re
 import shutil
 import sys
 import time
@@ -27,6 +28,8 @@ from rnn_compare.workdir.runs import over
 
 # orbax tells of every step, and of errors that it raises too.
 logging.getLogger("absl").addFilter(lambda record: "orbax" not in record.pathname)
+# Of a save that failed orbax raises the first error; of others, that nobody waits for, asyncio tells some time later.
+logging.getLogger("asyncio").addFilter(lambda record: not re.search("orbax|OCDBT", record.getMessage()))
 ITEMS = ("arrays", "about")
 
 

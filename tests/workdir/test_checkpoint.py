@@ -1,3 +1,4 @@
+import asyncio
 import os
 import random
 import shutil
@@ -176,6 +177,20 @@ def test_300_damaged_checkpoints(tmp_path):
     outcomes = spoil(tmp_path, 300, 1)
     print(outcomes)
     assert outcomes[5] > 100
+
+
+def test_errors_of_a_failed_save_that_nobody_waits_for_are_not_told(caplog):
+    """As asyncio logs them, and any other's as before."""
+    loop = asyncio.new_event_loop()
+    for error in ('Error opening "zarr" driver in OCDBT database', "orbax/checkpoint: no space", "something else"):
+        future = loop.create_future()
+        future.set_exception(ValueError(error))
+        context = {"message": "Future exception was never retrieved", "exception": future.exception(), "future": future}
+        loop.call_exception_handler(context)
+    loop.close()
+    told = [record.getMessage() for record in caplog.records]
+    assert len(told) == 1
+    assert "something else" in told[0]
 
 
 def test_what_is_whole_but_not_what_was_saved_is_found_out(tmp_path):
