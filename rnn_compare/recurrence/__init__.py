@@ -55,4 +55,4 @@ def recurrence(cell: RecurrentCell, params: Any, x: jax.Array, carry: Carry, bac
     Returns:
         The hidden states [T, B, H] and the carry after the last step.
     """
-    return BACKENDS[backend](cell, params, x, carry)
+    return BACKENDS[backend](cell.step, params, x, carry)

@@ -1,13 +1,13 @@
 """`jax.lax.scan` over the cell's step: the oracle that every other backend is held against; any dtype, any device."""
 
+from collections.abc import Callable
 from functools import partial
+from typing import Any
 
 import jax
 
-from rnn_compare.cells import Carry, Params, RecurrentCell
 
-
-def recurrence(cell: RecurrentCell, params: Params, x: jax.Array, carry: Carry) -> tuple[jax.Array, Carry]:
+def recurrence(step: Callable, params: Any, x: jax.Array, carry: Any) -> tuple[jax.Array, Any]:
     """See `rnn_compare.recurrence.recurrence`."""
-    last, hidden = jax.lax.scan(partial(cell.step, params), carry, x)
+    last, hidden = jax.lax.scan(partial(step, params), carry, x)
     return hidden, last

@@ -1,115 +1,181 @@
 """Fused recurrences for the CPU: whole sequences in one call, both directions.
 
-Kernels are Python functions that Numba compiles and XLA calls through its FFI. They know nothing of JAX; this file is
-where JAX learns of them, and `lstm`, `gru` and `gru_reset_before` are where each cell is.
-
-A task owns a few sequences (rows of the batch) of one run and steps through time alone. Lanes of a vector are hidden
-units, in blocks of WIDTH. Memory is laid out for that:
-
-    inputs[row, :]                   a row [h, 1, x]: the 1 brings in the biases
-    weights[block, k, column, lane]  packed; k runs over the row, columns are gates
-    gates[row, block, column, lane]  inputs @ weights, then activations, then gradients
-
-The backward pass goes through time in blocks of steps that fit in the cache. It recomputes the gates of all steps of a
-block from the kept h, goes back through the steps, and then adds the whole block's share to the gradients of the
-weights. Of size T it keeps the hidden states and, for the LSTM, the cell states; no [T, B, nH] array ever exists.
+Kernels are generated from a cell's step (`emit`), as Python that Numba compiles and XLA calls through its FFI. They know
+nothing of JAX; this file is where JAX learns of them.
 """
 
 import functools
+import hashlib
+import types
+from collections.abc import Callable
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.custom_derivatives import SymbolicZero
 
-from rnn_compare.cells import Carry, GRUCell, LSTMCell, RecurrentCell
-from rnn_compare.recurrence.cpu import compiled, gru, gru_reset_before, lstm
+from rnn_compare.recurrence.cpu import compiled, functions, support, tasks, tiles, vector, xla_ffi
+from rnn_compare.recurrence.cpu.emit import ONE, Segment, Source
+from rnn_compare.recurrence.graph import Node, Step, Unsupported
+from rnn_compare.recurrence.read import read
 
-PARAMETERS = ("kernel", "recurrent_kernel", "bias", "recurrent_bias")
-KERNELS = {"lstm": lstm, "gru": gru, "gru_reset_before": gru_reset_before}
 
-
-def kernel_of(cell: RecurrentCell) -> str | None:
-    """The name in `KERNELS` of what computes this cell; None if nothing does."""
-    if type(cell) is LSTMCell:
-        return "lstm"
-    if type(cell) is GRUCell:
-        return "gru" if cell.reset_after else "gru_reset_before"
+def why_not(step: Callable, params: Any, x: jax.Array, carry: Any) -> str | None:
+    """Why no kernel can be made of a step, or None if one can; only shapes and types are read."""
+    try:
+        jax.eval_shape(functools.partial(recurrence, step), params, x, carry)
+    except Unsupported as why:
+        return str(why)
     return None
 
 
-def recurrence(cell: RecurrentCell, params: Any, x: jax.Array, carry: Carry) -> tuple[jax.Array, Carry]:
+def recurrence(step: Callable, params: Any, x: jax.Array, carry: Any) -> tuple[jax.Array, Any]:
     """See `rnn_compare.recurrence.recurrence`; float32 only.
 
     Under `jax.vmap`, every operand gets the leading axis, and the runs are computed side by side in one call.
 
     Raises:
-        ValueError: the cell has no kernel, or an operand is not float32 or has another shape than it should.
+        Unsupported: no kernel can be made of the step; says why.
+        ValueError: the carry is not of the input's batch.
     """
-    name = kernel_of(cell)
-    if name is None:
-        raise ValueError(f"the backend cpu has no kernel for {type(cell).__name__}")
-    operands = (tuple(params[key] for key in PARAMETERS), x, carry)
-    # Compiled code reads memory by these shapes: a wrong one must not get there.
-    (T, B, F), H, width = x.shape, cell.units, cell.units * len(cell.gates)
-    states = jax.tree.map(lambda leaf: leaf.shape, cell.initialize_carry(None, (B, F)))
-    expected = (((F, width), (H, width), (width,), (width,)), (T, B, F), states)
-    if (shapes := jax.tree.map(lambda leaf: leaf.shape, operands)) != expected:
-        raise ValueError(f"the backend cpu was given the shapes {shapes} and expects {expected}")
+    leaves, tree = jax.tree.flatten(carry)
+    T, B, _ = x.shape
+    for leaf in leaves:
+        if leaf.shape[:1] != (B,):
+            raise ValueError(f"the input has a batch of {B}, and the carry is {leaf.shape}")
+    graph, arrays = read(step, params, carry, jax.ShapeDtypeStruct(x.shape[1:], x.dtype))
+    kernel = kernel_of(graph)
     if T == 0:
-        return jnp.zeros((0, B, H)), carry
-    return _recurrence(name, *operands)
+        return jnp.zeros((0, B, graph.doutput.width)), carry
+    ys, last = _recurrence(kernel, kernel.weights(arrays), kernel.extras(arrays), x, leaves)
+    return ys, jax.tree.unflatten(tree, last)
+
+
+class Kernel:
+    """The kernels of a step.
+
+    Attributes:
+        source: what they are made from.
+        forward: the functions of the forward pass, by name, not compiled.
+        backward: those of the backward pass, without and with the gradient of the input.
+    """
+
+    def __init__(self, step: Step) -> None:
+        self.source = Source(step)
+        self.forward = module(self.source.forward())
+        self.backward = {}
+        self._extras: dict[bool, list[Node]] = {}
+        for want_dx in (False, True):
+            self.backward[want_dx] = module(self.source.backward(want_dx))
+            self._extras[want_dx] = self.source.extras
+        self._all_extras = list(dict.fromkeys(node for nodes in self._extras.values() for node in nodes))
+
+    def weights(self, arrays: dict[int, jax.Array]) -> list[jax.Array]:
+        """The operands that are made of the parameters: the weights of each segment, then the vectors."""
+        packed = [packed_weights(segment, arrays) for segment in self.source.segments]
+        return packed + [jnp.asarray(arrays[vector.value]) for vector in self.source.vectors]
+
+    def extras(self, arrays: dict[int, jax.Array]) -> list[jax.Array]:
+        """The weights that only the backward pass multiplies with."""
+        given = ((jnp.asarray(arrays[array]), transposed) for array, transposed in (n.value for n in self._all_extras))
+        return [array.T if transposed else array for array, transposed in given]
+
+    def extras_of(self, want_dx: bool, extras: list[jax.Array]) -> list[jax.Array]:
+        """Those of them that one of the backward passes takes."""
+        return [extras[self._all_extras.index(node)] for node in self._extras[want_dx]]
+
+
+kernels: dict[Step, Kernel] = {}
+
+
+def kernel_of(step: Step) -> Kernel:
+    """The kernels of a step, made once."""
+    if step not in kernels:
+        kernels[step] = Kernel(step)
+    return kernels[step]
+
+
+NAMESPACE = {
+    name: value
+    for part in (vector, functions, support, tasks, tiles, xla_ffi)
+    for name, value in vars(part).items()
+    if not name.startswith("_")
+} | {"np": np}
+
+
+def module(source: str) -> types.SimpleNamespace:
+    """The functions of a source, and `name`, which tells it from other sources."""
+    scope = dict(NAMESPACE)
+    exec(compile(source, "<kernel>", "exec"), scope)
+    made = {name: scope[name] for name in scope if name.startswith(("forward_", "backward_"))}
+    return types.SimpleNamespace(name=hashlib.sha256(source.encode()).hexdigest()[:24], source=source, **made)
+
+
+def packed_weights(segment: Segment, arrays: dict[int, jax.Array]) -> jax.Array:
+    """The weights of a segment, [numbers of its rows, columns, units]."""
+
+    def weights(source: Node, column: Any) -> jax.Array:
+        if source is not ONE:
+            return jnp.asarray(arrays[segment.product(source, column).value[0]])
+        biases = [jnp.broadcast_to(jnp.asarray(arrays[vector.value]), (segment.width,)) for vector in column.vectors]
+        return functools.reduce(jnp.add, biases)[None]
+
+    rows = [jnp.stack([weights(source, column) for column in segment.sums], axis=1) for source in segment.sources]
+    return jnp.concatenate(rows)
 
 
 def _float32(*shape: int) -> jax.ShapeDtypeStruct:
     return jax.ShapeDtypeStruct(shape, jnp.float32)
 
 
-def _call(name: str, direction: str, results: Any, *operands: jax.Array) -> Any:
-    return compiled.call(name, KERNELS[name], direction, results, *operands)
-
-
-def _forward(name: str, params: tuple, x: jax.Array, carry: Carry, keep: bool) -> tuple[Any, tuple]:
-    """(hidden states, last carry), and what the backward pass needs (the cell states only if `keep`)."""
-    (T, B, _), H = x.shape, params[1].shape[0]
-    hidden = _float32(T, B, H)
-    if name == "lstm":
-        c0, h0 = carry
-        results = hidden, _float32(B, H), hidden if keep else _float32(0)
-        hs, last_c, cs = _call(name, "forward", results, *params, x, h0, c0)
-        return (hs, (last_c, hs[-1])), (params, x, h0, hs, c0, cs)
-    (hs,) = _call(name, "forward", (hidden,), *params, x, carry)
-    return (hs, hs[-1]), (params, x, carry, hs)
+def _forward(kernel: Kernel, weights: list, x: jax.Array, carry: list, keep: bool) -> tuple[Any, list[jax.Array]]:
+    """(outputs, last carry), and the states after each step that are not the output (if `keep`)."""
+    (T, B, _), step = x.shape, kernel.source.step
+    results = [_float32(T, B, step.doutput.width), *(_float32(*leaf.shape) for leaf in carry)]
+    results += [_float32(T, B, step.states[i].width) if keep else _float32(0) for i in kernel.source.separate]
+    ys, *rest = compiled.call(kernel.forward.name, kernel.forward, "forward", results, x, *carry, *weights)
+    return (ys, rest[: len(carry)]), rest[len(carry) :]
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
-def _recurrence(name: str, params: tuple, x: jax.Array, carry: Carry) -> Any:
-    return _forward(name, params, x, carry, keep=False)[0]
+def _recurrence(kernel: Kernel, weights: list, extras: list, x: jax.Array, carry: list) -> Any:
+    return _forward(kernel, weights, x, carry, keep=False)[0]
 
 
-def _recurrence_forward(name: str, params: Any, x: Any, carry: Any) -> tuple[Any, Any]:
-    params, carry = (jax.tree.map(lambda leaf: leaf.value, tree) for tree in (params, carry))
-    result, kept = _forward(name, params, x.value, carry, keep=True)
+def _recurrence_forward(kernel: Kernel, weights: Any, extras: Any, x: Any, carry: Any) -> tuple[Any, Any]:
+    weights, extras, carry = (jax.tree.map(lambda leaf: leaf.value, tree) for tree in (weights, extras, carry))
+    results, kept = _forward(kernel, weights, x.value, carry, keep=True)
     # x is often data, whose gradient nobody wants: an empty array tells the backward pass to spare it.
-    return result, (kept, jnp.zeros(x.value.shape if x.perturbed else (0,), jnp.float32))
+    dx_like = jnp.zeros(x.value.shape if x.perturbed else (0,), jnp.float32)
+    return results, (weights, extras, x.value, carry, results[0], kept, dx_like)
 
 
-def _recurrence_backward(name: str, kept: Any, cotangents: Any) -> tuple[Any, Any, Any]:
-    (params, x, h0, hs, *cells), dx_like = kept
-    dhs, dlast = jax.tree.map(
+def _recurrence_backward(kernel: Kernel, residuals: Any, cotangents: Any) -> tuple[Any, Any, Any, Any]:
+    weights, extras, x, carry, ys, kept, dx_like = residuals
+    dys, dlast = jax.tree.map(
         lambda c: jnp.zeros(c.shape, c.dtype) if isinstance(c, SymbolicZero) else c,
         cotangents,
         is_leaf=lambda c: isinstance(c, SymbolicZero),
     )
-    results = (*(_float32(*p.shape) for p in params), _float32(*dx_like.shape), _float32(*h0.shape))
-    if name == "lstm":
-        (c0, cs), (dlast_c, dlast_h) = cells, dlast
-        operands = (*params, x, h0, hs, dhs, dlast_h, c0, cs, dlast_c)
-        *dparams, dx, dh0, dc0 = _call(name, "backward", (*results, results[-1]), *operands)
-        dcarry = dc0, dh0
-    else:
-        *dparams, dx, dcarry = _call(name, "backward", results, *params, x, h0, hs, dhs, dlast)
-    return tuple(dparams), dx if dx.size else jnp.zeros_like(x), dcarry
+    want_dx = dx_like.size > 0
+    backward = kernel.backward[want_dx]
+    operands = [x, *carry, *weights]
+    results = [_float32(*operand.shape) for operand in operands]
+    found = compiled.call(
+        backward.name,
+        backward,
+        "backward",
+        results if want_dx else results[1:],
+        *operands,
+        ys,
+        *kept,
+        dys,
+        *dlast,
+        *kernel.extras_of(want_dx, extras),
+    )
+    dx, *rest = found if want_dx else [jnp.zeros_like(x), *found]
+    return rest[len(carry) :], [jnp.zeros_like(extra) for extra in extras], dx, rest[: len(carry)]
 
 
 _recurrence.defvjp(_recurrence_forward, _recurrence_backward, symbolic_zeros=True)

@@ -1,26 +1,28 @@
 """The fused kernel of a linear readout's squared error: predictions exist for one block of rows at a time.
 
-inputs[row, :]    a row [h, 1]: the 1 brings in the bias
-weights[k, lane]  packed; k runs over the row, lanes are outputs
-errors[row, lane] inputs @ weights - targets, then their gradients
+inputs[row, :]           a row [h, 1]: the 1 brings in the bias
+weights[block, k, lane]  packed; k runs over the row, lanes are outputs
+errors[row, lane]        inputs @ weights - targets, then their gradients
 """
 
-from rnn_compare.recurrence.cpu.kernels import (
-    copy,
-    fill_zeros,
-    inline,
-    njit,
-    product,
-    up,
-)
+from rnn_compare.recurrence.cpu.support import copy, fill_zeros, inline, njit, up
 from rnn_compare.recurrence.cpu.tasks import set_plan
-from rnn_compare.recurrence.cpu.vector import GRADIENT_ROWS, WIDTH, fma, load, load_some, store, store_some
+from rnn_compare.recurrence.cpu.tiles import outer, product
+from rnn_compare.recurrence.cpu.vector import GRADIENT_ROWS, TILE_ROWS, WIDTH, fma, load, load_some, store, store_some
 from rnn_compare.recurrence.cpu.xla_ffi import arg, arg_dim, arg_runs, as_floats, result, result_size, use_huge_pages
 
 BLOCK = 64  # rows at a time, a multiple of every TILE_ROWS
 PART = 8192  # least rows of a task
 
-multiply, add_gradient = product(1, False), product(1, True, GRADIENT_ROWS)
+multiply_tile, add_gradient = product((((0, 0),),), ((0,),), False), outer(1)
+
+
+@njit
+def multiply(source, stride, rows, count, weights, blocks, target, target_stride):
+    """target[row] = source[row, :count] @ weights[block, k, lane], for whole tiles of rows."""
+    for row in range(0, rows, TILE_ROWS):
+        here = (target + row * target_stride,)
+        multiply_tile((source + row * stride,), (stride,), (count,), (weights,), blocks, here, target_stride)
 
 
 @inline
@@ -51,11 +53,10 @@ def input_stride(h):
 @njit
 def pack_weights(frame, run, h, outputs, weights):
     """[kernel; bias], and zeros in the lanes beyond the outputs."""
-    lanes = up(outputs, WIDTH)
     for i in range(h + 1):
         row = arg(frame, 1) + (run * h + i) * outputs if i < h else arg(frame, 2) + run * outputs
         for lane in range(0, outputs, WIDTH):
-            store(weights + (i * lanes + lane), load_some(row + lane, outputs - lane))
+            store(weights + (lane * (h + 1) + i * WIDTH), load_some(row + lane, outputs - lane))
 
 
 @njit
@@ -65,11 +66,7 @@ def fill_errors(frame, at, rows, h, outputs, weights, inputs, errors):
     for row in range(rows):
         copy(arg(frame, 0) + (at + row) * h, inputs + row * stride, h)
         inputs[row * stride + h] = 1
-    multiply(
-        inputs, stride, 1, rows,
-        weights, WIDTH, lanes, lanes // WIDTH, h + 1,
-        errors, lanes, WIDTH,
-    )  # fmt: skip
+    multiply(inputs, stride, rows, h + 1, weights, lanes // WIDTH, errors, lanes)
     for row in range(rows):
         for lane in range(0, outputs, WIDTH):
             p = errors + (row * lanes + lane)
@@ -146,7 +143,8 @@ def backward_task(frame, workspace, scratch, index):
     for output in range(outputs):
         scale[output] = 2 * arg(frame, 4)[run * outputs + output] / rows
         for unit in range(h):
-            transposed[output * units + unit] = arg(frame, 1)[(run * h + unit) * outputs + output]
+            at = unit // WIDTH * outputs + output
+            transposed[at * WIDTH + unit % WIDTH] = arg(frame, 1)[(run * h + unit) * outputs + output]
     fill_zeros(inputs, BLOCK * stride)
     fill_zeros(dweights, up(h + 1, GRADIENT_ROWS) * lanes)
     end = (part + 1) * rows // parts
@@ -157,20 +155,12 @@ def backward_task(frame, workspace, scratch, index):
             for lane in range(0, lanes, WIDTH):
                 p = errors + (row * lanes + lane)
                 store(p, load(p) * load(scale + lane))
-        multiply(
-            errors, lanes, 1, count,
-            transposed, WIDTH, units, units // WIDTH, outputs,
-            dhidden, units, WIDTH,
-        )  # fmt: skip
+        multiply(errors, lanes, count, outputs, transposed, units // WIDTH, dhidden, units)
         for row in range(count):
             for unit in range(0, h, WIDTH):
                 target = result(frame, 0) + ((at + row) * h + unit)
                 store_some(target, load(dhidden + (row * units + unit)), h - unit)
-        add_gradient(
-            inputs, 1, stride, h + 1,
-            errors, WIDTH, lanes, lanes // WIDTH, count,
-            dweights, lanes, WIDTH,
-        )  # fmt: skip
+        add_gradient(inputs, stride, h + 1, count, (errors,), lanes, lanes // WIDTH, dweights)
 
 
 def backward_finish(frame, workspace):

@@ -167,7 +167,7 @@ def _call_helpers(frame, state, helper, count):
 
 @numba.njit
 def set_plan(out, tasks, workspace_floats, scratch_floats):
-    """What a plan has to say."""
+    """What a plan has to say; fewer than no tasks refuse the arrays."""
     poke(out + _TOTAL, tasks)
     poke(out + _WORKSPACE, workspace_floats)
     poke(out + _SCRATCH_BYTES, 4 * scratch_floats)
@@ -218,6 +218,9 @@ def handle(frame, plan, task, finish, helper):
     if state == 0:
         return error(frame, RESOURCE_EXHAUSTED, text("no memory for a recurrence"))
     call2(plan, (frame, state))
+    if peek(state + _TOTAL) < 0:
+        free(state)
+        return error(frame, INVALID_ARGUMENT, text("an array has another shape than the kernel was made for"))
     scratch_bytes = peek(state + _SCRATCH_BYTES) + 64
     workspace = malloc(4 * peek(state + _WORKSPACE) + 64)
     scratch = malloc(scratch_bytes)

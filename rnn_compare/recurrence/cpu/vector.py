@@ -24,7 +24,7 @@ else:
     WIDTH, TILE_ROWS, GRADIENT_ROWS = (4, 4, 6) if _features.get("neon") else (4, 2, 2)
 
 _F32, _I32 = ir.FloatType(), ir.IntType(32)
-_VEC, _INTS = ir.VectorType(_F32, WIDTH), ir.VectorType(_I32, WIDTH)
+VEC, _INTS = ir.VectorType(_F32, WIDTH), ir.VectorType(_I32, WIDTH)
 _MASK = ir.VectorType(ir.IntType(1), WIDTH)
 floats = types.CPointer(types.float32)
 
@@ -44,17 +44,17 @@ vec = Vec()
 @register_model(Vec)
 class VecModel(models.PrimitiveModel):
     def __init__(self, manager, fe_type):
-        super().__init__(manager, fe_type, _VEC)
+        super().__init__(manager, fe_type, VEC)
 
 
-def _splat(builder, scalar):
-    one = builder.insert_element(ir.Constant(_VEC, ir.Undefined), scalar, _I32(0))
-    return builder.shuffle_vector(one, ir.Constant(_VEC, ir.Undefined), ir.Constant(_INTS, None))
+def splat(builder, scalar):
+    one = builder.insert_element(ir.Constant(VEC, ir.Undefined), scalar, _I32(0))
+    return builder.shuffle_vector(one, ir.Constant(VEC, ir.Undefined), ir.Constant(_INTS, None))
 
 
 @lower_cast(types.Number, Vec)
 def _number_to_vec(context, builder, fromty, toty, value):
-    return _splat(builder, context.cast(builder, value, fromty, types.float32))
+    return splat(builder, context.cast(builder, value, fromty, types.float32))
 
 
 for _operation, _instruction in {
@@ -95,7 +95,7 @@ def _(context, builder, sig, args):
     return builder.gep(args[0], [args[1]])
 
 
-def _at(builder, pointer, type_=_VEC):
+def at(builder, pointer, type_=VEC):
     return builder.bitcast(pointer, type_.as_pointer())
 
 
@@ -113,9 +113,29 @@ def load(typingctx, p):
     """The vector at p."""
 
     def codegen(context, builder, sig, args):
-        return builder.load(_at(builder, args[0]), align=4)
+        return builder.load(at(builder, args[0]), align=4)
 
     return vec(floats), codegen
+
+
+@intrinsic
+def broadcast(typingctx, p):
+    """The number at p in every lane."""
+
+    def codegen(context, builder, sig, args):
+        return splat(builder, builder.load(args[0]))
+
+    return vec(floats), codegen
+
+
+@intrinsic
+def every_lane(typingctx, number):
+    """A number in every lane."""
+
+    def codegen(context, builder, sig, args):
+        return context.cast(builder, args[0], sig.args[0], vec)
+
+    return vec(number), codegen
 
 
 @intrinsic
@@ -124,7 +144,7 @@ def store(typingctx, p, value):
 
     def codegen(context, builder, sig, args):
         value = context.cast(builder, args[1], sig.args[1], vec)
-        builder.store(value, _at(builder, args[0]), align=4)
+        builder.store(value, at(builder, args[0]), align=4)
         return context.get_dummy_value()
 
     return types.void(floats, value), codegen
@@ -152,14 +172,14 @@ def prefetch(typingctx, p):
 def _masked_load(typingctx, p, count):
 
     def codegen(context, builder, sig, args):
-        pointer = _VEC.as_pointer()
+        pointer = VEC.as_pointer()
         function = cgutils.get_or_insert_function(
             builder.module,
-            ir.FunctionType(_VEC, [pointer, _I32, _MASK, _VEC]),
+            ir.FunctionType(VEC, [pointer, _I32, _MASK, VEC]),
             f"llvm.masked.load.v{WIDTH}f32.p0",
         )
         mask = _mask(builder, args[1])
-        return builder.call(function, [_at(builder, args[0]), _I32(4), mask, ir.Constant(_VEC, None)])
+        return builder.call(function, [at(builder, args[0]), _I32(4), mask, ir.Constant(VEC, None)])
 
     return vec(floats, types.intp), codegen
 
@@ -168,14 +188,14 @@ def _masked_load(typingctx, p, count):
 def _masked_store(typingctx, p, value, count):
 
     def codegen(context, builder, sig, args):
-        pointer = _VEC.as_pointer()
+        pointer = VEC.as_pointer()
         function = cgutils.get_or_insert_function(
             builder.module,
-            ir.FunctionType(ir.VoidType(), [_VEC, pointer, _I32, _MASK]),
+            ir.FunctionType(ir.VoidType(), [VEC, pointer, _I32, _MASK]),
             f"llvm.masked.store.v{WIDTH}f32.p0",
         )
         mask = _mask(builder, args[2])
-        builder.call(function, [args[1], _at(builder, args[0]), _I32(4), mask])
+        builder.call(function, [args[1], at(builder, args[0]), _I32(4), mask])
         return context.get_dummy_value()
 
     return types.void(floats, vec, types.intp), codegen
@@ -196,10 +216,10 @@ def store_some(p, value, count):
         _masked_store(p, value, count)
 
 
-def _fma(builder, a, b, c):
+def emit_fma(builder, a, b, c):
     """A * b + c, in one instruction where the processor has it."""
     function = cgutils.get_or_insert_function(
-        builder.module, ir.FunctionType(_VEC, [_VEC] * 3), f"llvm.fmuladd.v{WIDTH}f32"
+        builder.module, ir.FunctionType(VEC, [VEC] * 3), f"llvm.fmuladd.v{WIDTH}f32"
     )
     return builder.call(function, [a, b, c])
 
@@ -210,7 +230,7 @@ def fma(typingctx, a, b, c):
 
     def codegen(context, builder, sig, args):
         args = [context.cast(builder, arg, type_, vec) for arg, type_ in zip(args, sig.args, strict=True)]
-        return _fma(builder, *args)
+        return emit_fma(builder, *args)
 
     return vec(a, b, c), codegen
 
@@ -240,97 +260,169 @@ def power_of_two_bits(typingctx, value):
     def codegen(context, builder, sig, args):
         bits = builder.bitcast(args[0], _INTS)
         bits = builder.shl(bits, ir.Constant(_INTS, [23] * WIDTH))
-        return builder.bitcast(bits, _VEC)
+        return builder.bitcast(bits, VEC)
 
     return vec(vec), codegen
 
 
-def _tile(builder, rows, columns, a, a_row, a_k, a_column, w, w_k, count, start):
-    """Emits a tile of sums, sums[g][n] = start(g, n) + sum over k < count of a(g, n, k) * w(k, n).
-
-    a(g, n, k) is a[g * a_row + n * a_column + k * a_k], and w(k, n) the vector at w + k * w_k + n * WIDTH.
-    """
-    slots = [[cgutils.alloca_once(builder, _VEC) for _ in range(columns)] for _ in range(rows)]
-    for g in range(rows):
-        for n in range(columns):
-            builder.store(start(g, n), slots[g][n])
-    i64 = ir.IntType(64)
-    with cgutils.for_range(builder, count, intp=i64) as loop:
-        a_here = builder.gep(a, [builder.mul(loop.index, a_k)])
-        w_here = builder.gep(w, [builder.mul(loop.index, w_k)])
-        weights = [builder.load(_at(builder, builder.gep(w_here, [i64(n * WIDTH)])), align=4) for n in range(columns)]
-        for g in range(rows):
-            row = builder.gep(a_here, [builder.mul(i64(g), a_row)])
-            factor = None
-            for n in range(columns):
-                if factor is None or a_column:
-                    element = builder.gep(row, [i64(n * a_column)])
-                    factor = _splat(builder, builder.load(element))
-                sum_ = _fma(builder, factor, weights[n], builder.load(slots[g][n]))
-                builder.store(sum_, slots[g][n])
-    return [[builder.load(slot) for slot in row] for row in slots]
+# --- What the pointwise functions are made of. True and false are 1.0 and 0.0.
 
 
-@intrinsic(prefer_literal=True)
-def multiply_tile(typingctx, rows, columns, a, a_row, a_k, w, w_k, count, c, c_row, add):
-    """A small matrix product that stays in registers: `rows` rows x `columns` vectors.
+def _comparison(emit, condition):
+    @intrinsic
+    def compare(typingctx, a, b):
+        def codegen(context, builder, sig, args):
+            holds = getattr(builder, emit)(condition, *args)
+            return builder.select(holds, ir.Constant(VEC, [1.0] * WIDTH), ir.Constant(VEC, None))
 
-    c[g, n] = (c[g, n] if add else 0) + sum over k < count of a[g, k] * w[k, n],
+        return vec(vec, vec), codegen
 
-    where c[g, n] and w[k, n] are vectors, at c + g * c_row + n * WIDTH and
-    w + k * w_k + n * WIDTH, and a[g, k] is the number at a + g * a_row + k * a_k.
-    """
-    height, width, add_to = rows.literal_value, columns.literal_value, add.literal_value
+    return compare
+
+
+less, less_equal = _comparison("fcmp_ordered", "<"), _comparison("fcmp_ordered", "<=")
+greater, greater_equal = _comparison("fcmp_ordered", ">"), _comparison("fcmp_ordered", ">=")
+equal, not_equal = _comparison("fcmp_ordered", "=="), _comparison("fcmp_unordered", "!=")
+
+
+@intrinsic
+def select(typingctx, which, if_true, if_false):
+    """if_true where `which` is not zero."""
 
     def codegen(context, builder, sig, args):
-        _, _, a, a_row, a_k, w, w_k, count, c, c_row, _ = args
-        i64 = ir.IntType(64)
+        zeros = ir.Constant(VEC, None)
+        return builder.select(builder.fcmp_unordered("!=", args[0], zeros), *args[1:])
 
-        def at(g, n):
-            offset = builder.add(builder.mul(i64(g), c_row), i64(n * WIDTH))
-            return _at(builder, builder.gep(c, [offset]))
+    return vec(vec, vec, vec), codegen
 
-        # c is added last: over a long sequence, partial sums of blocks round far less than one running sum.
-        sums = _tile(builder, height, width, a, a_row, a_k, 0, w, w_k, count, lambda g, n: ir.Constant(_VEC, None))
-        for g in range(height):
-            for n in range(width):
-                total = builder.fadd(builder.load(at(g, n), align=4), sums[g][n]) if add_to else sums[g][n]
-                builder.store(total, at(g, n), align=4)
-        return context.get_dummy_value()
 
-    i = types.intp
-    return (
-        types.void(rows, columns, floats, i, i, floats, i, i, floats, i, add),
-        codegen,
+def _call(builder, name, args):
+    function = cgutils.get_or_insert_function(
+        builder.module, ir.FunctionType(VEC, [VEC] * len(args)), f"llvm.{name}.v{WIDTH}f32"
     )
+    return builder.call(function, args)
 
 
-@intrinsic(prefer_literal=True)
-def multiply_sum_tile(typingctx, columns, a, a_row, w, count, c, c_row):
-    """TILE_ROWS rows x one vector, as the sum of `columns` independent partial sums.
+@intrinsic
+def square_root(typingctx, a):
+    return vec(vec), lambda context, builder, sig, args: _call(builder, "sqrt", args)
 
-    c[g] += sum over n < columns, k < count of a[g, n, k] * w[k, n],
 
-    where a[g, n, k] is the number at a + g * a_row + n * WIDTH + k,
-    c[g] the vector at c + g * c_row and w[k, n] the one at w + (k * columns + n) * WIDTH.
-    """
-    width = columns.literal_value
+@intrinsic
+def absolute(typingctx, a):
+    return vec(vec), lambda context, builder, sig, args: _call(builder, "fabs", args)
+
+
+@intrinsic
+def copy_sign(typingctx, size, sign):
+    return vec(vec, vec), lambda context, builder, sig, args: _call(builder, "copysign", args)
+
+
+@intrinsic
+def maximum(typingctx, a, b):
+    """The larger; NaN if one is NaN."""
+    return vec(vec, vec), lambda context, builder, sig, args: _call(builder, "maximum", args)
+
+
+@intrinsic
+def minimum(typingctx, a, b):
+    """The smaller; NaN if one is NaN."""
+    return vec(vec, vec), lambda context, builder, sig, args: _call(builder, "minimum", args)
+
+
+def _ints(number):
+    return ir.Constant(_INTS, [number] * WIDTH)
+
+
+@intrinsic
+def exponent(typingctx, a):
+    """The integer n with sqrt(1/2) <= a / 2**n < sqrt(2), for normal a > 0."""
 
     def codegen(context, builder, sig, args):
-        _, a, a_row, w, count, c, c_row = args
-        i64 = ir.IntType(64)
-        at = [_at(builder, builder.gep(c, [builder.mul(i64(g), c_row)])) for g in range(TILE_ROWS)]
+        bits = builder.sub(builder.bitcast(args[0], _INTS), _ints(0x3F3504F3))  # sqrt(1/2)
+        return builder.sitofp(builder.ashr(bits, _ints(23)), VEC)
 
-        def start(g, n):
-            return ir.Constant(_VEC, None) if n else builder.load(at[g], align=4)
+    return vec(vec), codegen
 
-        sums = _tile(builder, TILE_ROWS, width, a, a_row, i64(1), WIDTH, w, i64(width * WIDTH), count, start)
-        for g in range(TILE_ROWS):
-            total = sums[g][0]
-            for n in range(1, width):
-                total = builder.fadd(total, sums[g][n])
-            builder.store(total, at[g], align=4)
-        return context.get_dummy_value()
 
-    i = types.intp
-    return types.void(columns, floats, i, floats, i, floats, i), codegen
+@intrinsic
+def add_exponent(typingctx, a, n):
+    """A * 2**n for integers n, where a and the result are normal."""
+
+    def codegen(context, builder, sig, args):
+        n = builder.shl(builder.fptosi(args[1], _INTS), _ints(23))
+        return builder.bitcast(builder.add(builder.bitcast(args[0], _INTS), n), VEC)
+
+    return vec(vec, vec), codegen
+
+
+# --- WIDTH doubles, for what 24 bits are too few for.
+
+_DOUBLES = ir.VectorType(ir.DoubleType(), WIDTH)
+_LONGS = ir.VectorType(ir.IntType(64), WIDTH)
+
+
+class Doubles(types.Type):
+    def __init__(self):
+        super().__init__(name=f"float64x{WIDTH}")
+
+    def can_convert_from(self, typingctx, other):
+        """A number can stand for a vector of that number."""
+        return Conversion.safe if isinstance(other, types.Number) else None
+
+
+doubles = Doubles()
+
+
+@register_model(Doubles)
+class DoublesModel(models.PrimitiveModel):
+    def __init__(self, manager, fe_type):
+        super().__init__(manager, fe_type, _DOUBLES)
+
+
+@lower_cast(types.Number, Doubles)
+def _number_to_doubles(context, builder, fromty, toty, value):
+    undefined = ir.Constant(_DOUBLES, ir.Undefined)
+    one = builder.insert_element(undefined, context.cast(builder, value, fromty, types.float64), _I32(0))
+    return builder.shuffle_vector(one, undefined, ir.Constant(_INTS, None))
+
+
+for _operation, _instruction in {
+    operator.add: "fadd",
+    operator.sub: "fsub",
+    operator.mul: "fmul",
+    operator.truediv: "fdiv",
+}.items():
+
+    @infer_global(_operation)
+    class _(ConcreteTemplate):
+        cases = [signature(doubles, doubles, doubles)]
+
+    @lower_builtin(_operation, Doubles, Doubles)
+    def _(context, builder, sig, args, instruction=_instruction):
+        return getattr(builder, instruction)(*args)
+
+
+@intrinsic
+def widen(typingctx, a):
+    return doubles(vec), lambda context, builder, sig, args: builder.fpext(args[0], _DOUBLES)
+
+
+@intrinsic
+def narrow(typingctx, a):
+    return vec(doubles), lambda context, builder, sig, args: builder.fptrunc(args[0], VEC)
+
+
+@intrinsic
+def bit(typingctx, a, i):
+    """Bit i of the mantissa, from the lowest on: 1.0 or 0.0."""
+
+    def codegen(context, builder, sig, args):
+        bits = builder.trunc(builder.bitcast(args[0], _LONGS), _INTS)
+        mask = builder.shl(_I32(1), builder.trunc(args[1], _I32))
+        one = builder.insert_element(ir.Constant(_INTS, ir.Undefined), mask, _I32(0))
+        masks = builder.shuffle_vector(one, ir.Constant(_INTS, ir.Undefined), ir.Constant(_INTS, None))
+        is_set = builder.icmp_signed("!=", builder.and_(bits, masks), _ints(0))
+        return builder.select(is_set, ir.Constant(VEC, [1.0] * WIDTH), ir.Constant(VEC, None))
+
+    return vec(doubles, types.intp), codegen

@@ -220,6 +220,12 @@ def arg_dim(frame, i, axis):
 
 
 @numba.njit
+def arg_rank(frame, i):
+    """How many axes argument i has."""
+    return peek(peek(peek(frame + _ARGS) + 8 * i) + _RANK)
+
+
+@numba.njit
 def _size(buffer, last):
     size = 1
     for axis in range(peek(buffer + _RANK) - last):

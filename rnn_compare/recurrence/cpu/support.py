@@ -1,0 +1,115 @@
+"""What generated kernels call: memory copied and packed, and how work is cut."""
+
+import numba
+import numpy as np
+
+from rnn_compare.recurrence.cpu.vector import WIDTH, load, load_some, prefetch, store, store_some
+from rnn_compare.recurrence.cpu.xla_ffi import arg_dim, arg_runs
+
+inline = numba.njit(forceinline=True, error_model="numpy")
+njit = numba.njit(error_model="numpy")
+
+GROUP, CHUNK = 4, 12  # sequences: a task has so many, or a multiple, up to CHUNK
+BLOCK_BYTES = 32768  # columns of a block of steps in the backward pass
+
+
+@inline
+def up(n, multiple):
+    """The next multiple."""
+    return (n + multiple - 1) // multiple * multiple
+
+
+@inline
+def fill_zeros(p, count):
+    """Zeros up to the next whole vector."""
+    for i in range(0, count, WIDTH):
+        store(p + i, 0.0)
+
+
+@inline
+def copy(source, target, count):
+    """Copies floats."""
+    whole = count // WIDTH * WIDTH
+    for i in range(0, whole, WIDTH):
+        store(target + i, load(source + i))
+    for i in range(whole, count):  # not a masked store: reading it back soon would stall
+        target[i] = source[i]
+
+
+@inline
+def prefetch_rows(p, count):
+    """Asks for the rows of a step of the block before: the processor doesn't foresee them."""
+    for i in range(0, count, 16):
+        prefetch(p + i)
+
+
+@njit
+def pack(source, rows, columns, column, width, target, terms, term):
+    """One column of weights [rows, columns, width] as packed weights [block, row, term, lane]; a width of 1 fills all lanes."""
+    for block in range(up(width, WIDTH) // WIDTH):
+        for row in range(rows):
+            p = source + ((row * columns + column) * width + block * WIDTH)
+            q = target + ((block * rows + row) * terms + term) * WIDTH
+            if width == 1:
+                for lane in range(WIDTH):
+                    q[lane] = p[0]
+            else:
+                store(q, load_some(p, width - block * WIDTH))
+
+
+@njit
+def pack_transposed(source, units, columns, column, width, target, terms, term):
+    """The same column, of `units` rows, transposed: packed weights [block of units, k < width, term, lane]."""
+    for block in range(up(units, WIDTH) // WIDTH):
+        for k in range(width):
+            q = target + ((block * width + k) * terms + term) * WIDTH
+            for lane in range(WIDTH):
+                unit = 0 if units == 1 else block * WIDTH + lane
+                q[lane] = source[(unit * columns + column) * width + k] if unit < units else np.float32(0)
+
+
+@njit
+def pack_vector(source, width, target):
+    """A vector, padded with zeros; a width of 1 fills all lanes."""
+    for i in range(up(width, WIDTH)):
+        target[i] = source[0] if width == 1 else (source[i] if i < width else np.float32(0))
+
+
+@njit
+def add_partial(partial, rows, columns, width, target):
+    """Adds a task's share [row, column, unit] of a gradient to the gradient [rows, columns, width]."""
+    units = up(width, WIDTH)
+    for i in range(rows * columns):
+        for unit in range(0, width, WIDTH):
+            left, p = width - unit, target + (i * width + unit)
+            store_some(p, load_some(p, left) + load(partial + (i * units + unit)), left)
+
+
+@inline
+def chunks_of(batch):
+    """How many tasks share a batch: a power of two, for the sake of the processor's cores."""
+    chunks = 1
+    while up(batch, GROUP) >= chunks * CHUNK:
+        chunks *= 2
+    return chunks
+
+
+@inline
+def chunk(index, batch):
+    """run, first row and number of rows of a task."""
+    chunks, groups = chunks_of(batch), up(batch, GROUP) // GROUP
+    i = index % chunks
+    first = i * groups // chunks * GROUP
+    return index // chunks, first, min((i + 1) * groups // chunks * GROUP, batch) - first
+
+
+@inline
+def tasks_of(frame):
+    """How many tasks there are; argument 0 is [..., T, B, F]."""
+    return arg_runs(frame, 0, 3) * chunks_of(arg_dim(frame, 0, 2))
+
+
+@inline
+def steps_of_block(width):
+    """How many steps the backward pass takes at once, for so many units in all columns; no vector width changes it."""
+    return max(1, BLOCK_BYTES // (4 * CHUNK * width))

@@ -1,0 +1,173 @@
+"""Matrix products that stay in registers, made for what a step's products look like.
+
+Both sum in an order that no vector width changes: a product over the units one after the other, in a fixed number of
+partial sums; a gradient over the rows one after the other.
+"""
+
+import functools
+
+import numba
+from llvmlite import ir
+from numba import types
+from numba.core import cgutils
+from numba.extending import intrinsic
+
+from rnn_compare.recurrence.cpu.vector import GRADIENT_ROWS, TILE_ROWS, VEC, WIDTH, at, emit_fma, floats, splat
+
+_I64 = ir.IntType(64)
+
+
+def _elements(builder, value, type_):
+    return [builder.extract_value(value, i) for i in range(len(type_))]
+
+
+def _slots(builder, rows, columns):
+    """Registers, once LLVM has promoted them."""
+    slots = [[cgutils.alloca_once(builder, VEC) for _ in range(columns)] for _ in range(rows)]
+    for row in slots:
+        for slot in row:
+            builder.store(ir.Constant(VEC, None), slot)
+    return slots
+
+
+@functools.cache
+def product(segments, outputs, add):
+    """Makes a product of TILE_ROWS rows, over all blocks of units.
+
+    A segment is a run of numbers k < count of each of its sources; its terms are pairs (accumulator, source), each with
+    its own weight: accumulator += source[row, k] * weight[block, k, term]. An output is a sum of accumulators.
+
+    Args:
+        segments: their terms.
+        outputs: the accumulators of each output.
+        add: whether outputs are added to what is there.
+
+    Returns:
+        A function of tuples: sources' addresses, their floats from row to row, segments' counts, their packed weights
+        [block, k, term, lane]; then the number of blocks, a tuple of the outputs' addresses, and their floats from row
+        to row.
+    """
+    accumulators = 1 + max(i for terms in segments for i, _ in terms)
+
+    @intrinsic
+    def tile(typingctx, sources, strides, counts, weights, block, targets, stride):
+        def codegen(context, builder, sig, args):
+            sources, strides, counts, weights, targets = (
+                _elements(builder, args[i], sig.args[i]) for i in (0, 1, 2, 3, 5)
+            )
+            block, stride = args[4], args[6]
+            slots = _slots(builder, TILE_ROWS, accumulators)
+            for terms, count, weight in zip(segments, counts, weights, strict=True):
+                size = _I64(len(terms) * WIDTH)
+                weight = builder.gep(weight, [builder.mul(builder.mul(block, count), size)])
+                with cgutils.for_range(builder, count, intp=_I64) as loop:
+                    here = builder.gep(weight, [builder.mul(loop.index, size)])
+                    vectors = [
+                        builder.load(at(builder, builder.gep(here, [_I64(n * WIDTH)])), align=4)
+                        for n in range(len(terms))
+                    ]
+                    for row in range(TILE_ROWS):
+                        factors = {}
+                        for (i, source), vector in zip(terms, vectors, strict=True):
+                            if source not in factors:
+                                offset = builder.add(builder.mul(strides[source], _I64(row)), loop.index)
+                                number = builder.load(builder.gep(sources[source], [offset]))
+                                factors[source] = splat(builder, number)
+                            slot = slots[row][i]
+                            builder.store(emit_fma(builder, factors[source], vector, builder.load(slot)), slot)
+            for row in range(TILE_ROWS):
+                for parts, target in zip(outputs, targets, strict=True):
+                    total = builder.load(slots[row][parts[0]])
+                    for i in parts[1:]:
+                        total = builder.fadd(total, builder.load(slots[row][i]))
+                    offset = builder.add(builder.mul(stride, _I64(row)), builder.mul(block, _I64(WIDTH)))
+                    place = at(builder, builder.gep(target, [offset]))
+                    if add:
+                        total = builder.fadd(builder.load(place, align=4), total)
+                    builder.store(total, place, align=4)
+            return context.get_dummy_value()
+
+        return types.void(sources, strides, counts, weights, types.intp, targets, types.intp), codegen
+
+    @numba.njit(error_model="numpy")
+    def multiply(sources, strides, counts, weights, blocks, targets, stride):
+        for block in range(blocks):
+            tile(sources, strides, counts, weights, block, targets, stride)
+
+    return multiply
+
+
+def _outer_tile(height):
+    """A tile of sums over rows, target[g, n] += sum of source[row, g] * columns[n][row], all in registers."""
+
+    @intrinsic
+    def tile(typingctx, source, source_stride, rows, columns, stride, target, target_row, target_column):
+        def codegen(context, builder, sig, args):
+            source, source_stride, rows, _, stride, target, target_row, target_column = args
+            columns = _elements(builder, args[3], sig.args[3])
+            slots = _slots(builder, height, len(columns))
+            with cgutils.for_range(builder, rows, intp=_I64) as loop:
+                here = builder.gep(source, [builder.mul(loop.index, source_stride)])
+                offset = builder.mul(loop.index, stride)
+                vectors = [builder.load(at(builder, builder.gep(c, [offset])), align=4) for c in columns]
+                for g in range(height):
+                    factor = splat(builder, builder.load(builder.gep(here, [_I64(g)])))
+                    for slot, vector in zip(slots[g], vectors, strict=True):
+                        builder.store(emit_fma(builder, factor, vector, builder.load(slot)), slot)
+            for g in range(height):
+                for n, slot in enumerate(slots[g]):
+                    offset = builder.add(builder.mul(target_row, _I64(g)), builder.mul(target_column, _I64(n)))
+                    place = at(builder, builder.gep(target, [offset]))
+                    # Added last: over a long sequence, partial sums of blocks round less than one running sum.
+                    builder.store(builder.fadd(builder.load(place, align=4), builder.load(slot)), place, align=4)
+            return context.get_dummy_value()
+
+        i = types.intp
+        return types.void(floats, i, i, columns, i, floats, i, i), codegen
+
+    return tile
+
+
+_high, _low = _outer_tile(GRADIENT_ROWS), _outer_tile(2)
+
+
+def _moved(count):
+    @intrinsic
+    def moved(typingctx, columns, offset):
+        """A tuple of addresses, all moved by so many floats."""
+
+        def codegen(context, builder, sig, args):
+            values = [builder.gep(c, [args[1]]) for c in _elements(builder, args[0], sig.args[0])]
+            return cgutils.pack_array(builder, values)
+
+        return columns(columns, types.intp), codegen
+
+    return moved
+
+
+@functools.cache
+def outer(columns):
+    """Makes the sum target[k, n, unit] += source[row, k] * columns[n][row, unit] over rows; k in steps of GRADIENT_ROWS.
+
+    Returns:
+        A function of the source's address, its floats from row to row, the number of k, the number of rows, a tuple of
+        the columns' addresses, their floats from row to row, the number of blocks of units, and the target's address.
+    """
+    moved = _moved(columns)
+
+    @numba.njit(error_model="numpy")
+    def add(source, source_stride, count, rows, columns_, stride, blocks, target):
+        units = blocks * WIDTH
+        k = 0
+        while k < count:
+            high = count - k > 2
+            for block in range(blocks):
+                here = moved(columns_, block * WIDTH)
+                place = target + (k * columns * units + block * WIDTH)
+                if high:
+                    _high(source + k, source_stride, rows, here, stride, place, columns * units, units)
+                else:
+                    _low(source + k, source_stride, rows, here, stride, place, columns * units, units)
+            k += GRADIENT_ROWS if high else 2
+
+    return add

@@ -1,0 +1,178 @@
+"""In which order a graph is computed: rounds of products, and pointwise work between them.
+
+A stage is a round of products followed by what is pointwise. A sum of products is one column, computed in one go. What
+a later stage needs of an earlier one is stored there, unless it is cheap to compute again.
+"""
+
+import dataclasses
+from collections.abc import Iterable, Mapping
+
+from rnn_compare.recurrence.graph import LEAVES, Node, ancestors, uses
+
+CHEAP = frozenset("add sub mul neg abs max min lt le gt ge eq ne and or not select_n stop_gradient custom".split())
+
+Place = tuple  # where a value is stored: ("last", 0), ("source", node), …
+
+
+@dataclasses.dataclass(frozen=True)
+class Sum:
+    """A sum that contains products.
+
+    Attributes:
+        node: the whole sum.
+        products: what the column holds the sum of, together with the vectors.
+        vectors: the bias.
+        rest: what is added to the column where it is read.
+    """
+
+    node: Node
+    products: tuple[Node, ...]
+    vectors: tuple[Node, ...] = ()
+    rest: tuple[Node, ...] = ()
+
+    @property
+    def sources(self) -> tuple[Node, ...]:
+        """The rows that are multiplied."""
+        return tuple(dict.fromkeys(product.inputs[0] for product in self.products))
+
+
+def sums(roots: Iterable[Node], given: Iterable[Node] = ()) -> dict[Node, Sum]:
+    """The sums behind the roots; a product or vector that is used elsewhere too is not a part of any."""
+    roots, given = list(roots), set(given)
+    used, found, absorbed = uses(roots), {}, set()
+
+    def alone(part: Node, op: str, like: Node) -> bool:
+        return part.op == op and used[part] == 1 and part.width == like.width and part not in given
+
+    def terms(node: Node) -> tuple[list[Node], list[Node]]:
+        """The leaves of a tree of additions, and the additions."""
+        leaves, inner = [], [node]
+        for part in node.inputs:
+            more, within = terms(part) if alone(part, "add", node) else ([part], [])
+            leaves, inner = leaves + more, inner + within
+        return leaves, inner
+
+    for node in reversed(ancestors(roots, given)):
+        if node.op == "product" and node not in absorbed and node not in given:
+            found[node] = Sum(node, (node,))
+        if node.op == "add" and node not in absorbed and node not in given:
+            leaves, inner = terms(node)
+            products = [part for part in leaves if alone(part, "product", node)]
+            vectors = [part for part in leaves if part.op == "vector" and used[part] == 1]
+            if products:
+                rest = [part for part in leaves if part not in products and part not in vectors]
+                found[node] = Sum(node, tuple(products), tuple(vectors), tuple(rest))
+                absorbed |= {*inner, *products, *vectors}
+    return found
+
+
+@dataclasses.dataclass
+class Stage:
+    """A round.
+
+    Attributes:
+        columns: the sums whose columns are computed first.
+        stores: what is then computed and stored: (place, node); the place ("addend", sum) is where its column comes to.
+        loads: what the pointwise work reads: leaves, columns, and what was stored.
+    """
+
+    columns: list[Sum] = dataclasses.field(default_factory=list)
+    stores: list[tuple[Place, Node]] = dataclasses.field(default_factory=list)
+    loads: set[Node] = dataclasses.field(default_factory=set)
+
+
+class Schedule:
+    """The stages that compute some roots.
+
+    Args:
+        roots: what is wanted where.
+        found: the sums, see `sums`.
+        columns: sums whose columns are wanted besides.
+        computed: nodes of sums whose columns are there from the start.
+        given: nodes whose values are there from the start, besides leaves.
+        rows: leaves that products can read where they are.
+        at_end: places that are only written in the last stage.
+        in_place: places where a column can be added to what has been stored there.
+
+    Attributes:
+        stages: in their order.
+        direct: the sums whose columns come to a place of the roots.
+        evaluated: the nodes that pointwise work computes.
+    """
+
+    def __init__(
+        self,
+        roots: Mapping[Place, Node],
+        found: Mapping[Node, Sum],
+        columns: Iterable[Sum] = (),
+        computed: Iterable[Node] = (),
+        given: Iterable[Node] = (),
+        rows: Iterable[Node] = (),
+        at_end: Iterable[Place] = (),
+        in_place: Iterable[Place] = (),
+    ) -> None:
+        self._found, self._computed, self._given = found, set(computed), set(given)
+        self._levels: dict[Node, int] = {}
+        self._crossing: dict[Node, int] = {}
+        self.evaluated: dict[Node, int] = {}
+        columns = list(columns)
+        behind = ancestors([*roots.values(), *(column.node for column in columns)], self._given)
+        columns = [found[node] for node in behind if node in found and node not in self._computed | self._given]
+        sources = {source: None for column in columns for source in column.sources}
+        readable = {node for place, node in roots.items() if place[0] == "dsum"} | self._given | set(rows)
+        self._sources = {node for node in sources if node not in readable}
+        self._kept = self._sources | {node for place, node in roots.items() if place[0] == "dsum"}
+        self.direct = {p: found[n] for p, n in roots.items() if p in in_place and self._is_direct(n, list(roots.values()))}
+
+        wanted = [(place, node, self._level(node)) for place, node in roots.items() if place not in self.direct]
+        wanted += [(("source", node), node, self._level(node)) for node in self._sources]
+        for place, column in self.direct.items():
+            wanted += [(("addend", *place), part, self._level(part)) for part in column.rest]
+        levels = [level for _, _, level in wanted] + [self._column_level(column) for column in columns]
+        self.stages = [Stage() for _ in range(1 + max(levels, default=0))]
+        for column in columns:
+            self.stages[self._column_level(column)].columns.append(column)
+        for place, node, level in wanted:
+            self.stages[-1 if place in at_end else level].stores.append((place, node))
+        for number, stage in enumerate(self.stages):
+            for _, node in stage.stores:
+                self._reach(node, number)
+        for node, number in self._crossing.items():
+            self.stages[number].stores.append((("temp", node), node))
+
+    def _is_direct(self, node: Node, roots: list[Node]) -> bool:
+        """Whether a column can come to its place at once, onto what is there of the rest of its sum."""
+        column = self._found.get(node)
+        if column is None or node in self._computed or roots.count(node) > 1 or len(column.rest) > 1:
+            return False
+        used = any(node in other.inputs for other in ancestors(roots, self._given))
+        return not used and all(self._level(part) < self._column_level(column) for part in column.rest)
+
+    def _level(self, node: Node) -> int:
+        if node in self._given or node.op in LEAVES:
+            return 0
+        if node not in self._levels:
+            column = self._found.get(node)
+            own = [self._column_level(column)] if column else []
+            self._levels[node] = max([*own, *map(self._level, column.rest if column else node.inputs)], default=0)
+        return self._levels[node]
+
+    def _column_level(self, column: Sum) -> int:
+        return 0 if column.node in self._computed else 1 + max(map(self._level, column.sources))
+
+    def _reach(self, node: Node, stage: int) -> None:
+        """Finds what a stage computes for a node: all that is not there yet, or is cheaper made again than kept."""
+        loads, column = self.stages[stage].loads, self._found.get(node)
+        if node in self._given or node.op in LEAVES:
+            loads.add(node)
+        elif column is not None:
+            loads.add(node)
+            for part in column.rest:
+                self._reach(part, stage)
+        elif self.evaluated.setdefault(node, stage) < stage and (node.op not in CHEAP or node in self._kept):
+            loads.add(node)
+            if node not in self._kept:
+                self._crossing[node] = self.evaluated[node]
+        else:
+            for input_ in node.inputs:
+                self._reach(input_, stage)

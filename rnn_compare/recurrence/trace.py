@@ -1,0 +1,346 @@
+"""From a cell's step, a function in JAX, to its graph.
+
+The step's jaxpr is read once. What depends on parameters alone is computed on the way, by JAX, which also
+differentiates it. What depends on the state or the input becomes nodes. Values may have any number of axes as long as
+the batch stays one of them: the others, in their order, are the units of a row.
+"""
+
+import contextlib
+import dataclasses
+import functools
+import itertools
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.extend.core import ClosedJaxpr, DebugInfo, Jaxpr, JaxprEqn, Literal, jaxpr_as_fun
+
+from rnn_compare.recurrence.graph import Graph, Node, Unsupported
+
+# Primitives that act on each number by itself; what a target cannot compute it refuses.
+POINTWISE = frozenset(
+    "add add_any sub mul div neg max min abs sign sqrt rsqrt exp log log1p expm1 tanh logistic sin cos erf pow "
+    "integer_pow square lt le gt ge eq ne and or not select_n clamp stop_gradient convert_element_type copy".split()
+)
+# Primitives that are linear in each row: a row times the matrix that they make of the identity.
+LINEAR = frozenset(
+    "dot_general reduce_sum broadcast_in_dim slice pad concatenate rev cumsum transpose reshape squeeze split".split()
+)
+INLINED = {"jit": "jaxpr", "pjit": "jaxpr", "closed_call": "call_jaxpr", "checkpoint": "jaxpr", "remat": "jaxpr"}
+CUSTOM = {"custom_jvp_call": "call_jaxpr", "custom_vjp_call": "call_jaxpr"}
+
+
+@dataclasses.dataclass(frozen=True)
+class Value:
+    """What a traced variable stands for: a row of the graph, the variable's shape, and which axis is the batch."""
+
+    node: Node
+    shape: tuple[int, ...]
+    batch: int
+
+    @property
+    def units(self) -> tuple[int, ...]:
+        """The shape without the batch."""
+        return self.shape[: self.batch] + self.shape[self.batch + 1 :]
+
+
+class Tracer:
+    """Reads jaxprs into a graph.
+
+    Attributes:
+        graph: the nodes.
+        arrays: the parameters' arrays that the nodes name by their index.
+        rules: how the outputs of a function with a derivative of its own are differentiated: node → (equation, place
+            among its outputs, its operands).
+        batch: the size that stands for the batch in shapes, and for nothing else.
+    """
+
+    def __init__(self, batch: int) -> None:
+        self.graph = Graph()
+        self.arrays: list[Any] = []
+        self.rules: dict[Node, tuple[JaxprEqn, int, list[Any]]] = {}
+        self.batch = batch
+
+    def run(self, jaxpr: Jaxpr, consts: Any, arguments: list[Any]) -> list[Any]:
+        """The results of a jaxpr; arguments and results are `Value`s, or arrays that no row has a part in."""
+        known = zip((*jaxpr.constvars, *jaxpr.invars), (*consts, *arguments), strict=True)
+        env: dict[Any, Any] = dict(known)
+
+        def read(var: Any) -> Any:
+            return np.asarray(var.val, var.aval.dtype) if isinstance(var, Literal) else env[var]
+
+        for eqn in jaxpr.eqns:
+            operands = [read(var) for var in eqn.invars]
+            results = self._rows(eqn, operands) if any(isinstance(o, Value) for o in operands) else self._known(eqn, operands)
+            env.update(zip(eqn.outvars, results, strict=True))
+        return [read(var) for var in jaxpr.outvars]
+
+    def _known(self, eqn: JaxprEqn, operands: list[Any]) -> list[Any]:
+        """What depends on parameters alone."""
+        sizes = [size for operand in operands for size in np.shape(operand)]
+        if eqn.primitive.name != "broadcast_in_dim" and self.batch not in sizes:
+            if any(self.batch in var.aval.shape for var in eqn.outvars):
+                raise Unsupported(f"{eqn.primitive.name} makes other numbers for each sequence of the batch")
+        return bind(eqn, operands)
+
+    def _rows(self, eqn: JaxprEqn, operands: list[Any]) -> list[Any]:
+        name = eqn.primitive.name
+        for var in eqn.outvars:
+            if var.aval.dtype not in (jnp.float32, jnp.bool_):
+                raise Unsupported(f"{name} computes in {var.aval.dtype}")
+        if name in INLINED:
+            inner = eqn.params[INLINED[name]]
+            jaxpr, consts = (inner.jaxpr, inner.consts) if isinstance(inner, ClosedJaxpr) else (inner, ())
+            return self.run(jaxpr, consts, operands)
+        if name in CUSTOM:
+            return self._custom(eqn, operands)
+        if name in POINTWISE:
+            return [self._pointwise(eqn, operands)]
+        if name in LINEAR:
+            return self._linear(eqn, operands)
+        raise Unsupported(f"there is no kernel for the primitive {name}")
+
+    def _custom(self, eqn: JaxprEqn, operands: list[Any]) -> list[Any]:
+        inner = eqn.params[CUSTOM[eqn.primitive.name]]
+        results = self.run(inner.jaxpr, inner.consts, operands)
+        for place, result in enumerate(results):
+            if isinstance(result, Value) and result.node.op not in ("constant", "state", "input"):
+                node = self.graph.pointwise("custom", result.node, value=len(self.rules))
+                self.rules[node] = eqn, place, operands
+                results[place] = dataclasses.replace(result, node=node)
+        return results
+
+    # Pointwise primitives.
+
+    def _pointwise(self, eqn: JaxprEqn, operands: list[Any]) -> Value:
+        shape = eqn.outvars[0].aval.shape
+        batch = {o.batch for o in operands if isinstance(o, Value) and o.shape}
+        if len(batch) != 1 or shape[min(batch)] != self.batch:
+            raise Unsupported(f"{eqn.primitive.name} mixes the sequences of the batch")
+        like = Value(self.graph.constant(0), shape, min(batch))
+        return dataclasses.replace(like, node=self.apply(eqn, [self.node(operand, like) for operand in operands]))
+
+    def apply(self, eqn: JaxprEqn, nodes: list[Node]) -> Node:
+        """The node of a pointwise primitive applied to nodes."""
+        name, graph = eqn.primitive.name, self.graph
+        if name in ("convert_element_type", "copy"):
+            return nodes[0]
+        if name == "add_any":
+            name = "add"
+        if name == "square":
+            return graph.pointwise("mul", nodes[0], nodes[0])
+        if name == "clamp":
+            low, x, high = nodes
+            return graph.pointwise("min", graph.pointwise("max", x, low), high)
+        if name == "integer_pow":
+            return self._power(nodes[0], eqn.params["y"])
+        if name == "select_n" and len(nodes) != 3:
+            raise Unsupported("select_n chooses among more than two")
+        if name == "select_n" and nodes[0].op == "constant":
+            return nodes[2 if nodes[0].value else 1]
+        if all(node.op == "constant" for node in nodes):
+            with jax.ensure_compile_time_eval():
+                return graph.constant(getattr(jax.lax, name)(*(np.float32(node.value) for node in nodes)))
+        return graph.pointwise(name, *nodes)
+
+    def _power(self, x: Node, exponent: int) -> Node:
+        graph = self.graph
+        if exponent < 0:
+            return graph.pointwise("div", graph.constant(1), self._power(x, -exponent))
+        if exponent == 0:
+            return graph.constant(1)
+        half = self._power(x, exponent // 2)
+        square = graph.pointwise("mul", half, half)
+        return graph.pointwise("mul", square, x) if exponent % 2 else square
+
+    def node(self, operand: Any, like: Value) -> Node:
+        """An operand of a pointwise primitive whose result is like this."""
+        if isinstance(operand, Value):
+            if operand.node.width == 1 or operand.units == like.units:
+                return operand.node
+            width = operand.node.width
+            rows = np.broadcast_to(np.eye(width, dtype=np.float32).reshape(width, *operand.units), (width, *like.units))
+            return self.multiply(operand.node, rows.reshape(width, -1))
+        if operand.ndim:
+            operand = operand[(slice(None),) * like.batch + (0,)]
+            if operand.size > 1 and operand.shape != like.units:
+                operand = (np if isinstance(operand, np.ndarray) else jnp).broadcast_to(operand, like.units)
+        operand = operand.reshape(-1)
+        if isinstance(operand, np.ndarray) and (operand == operand[0]).all():
+            return self.graph.constant(operand[0])
+        if operand.dtype != jnp.float32:
+            raise Unsupported(f"a parameter is {operand.dtype}")
+        return self.vector(operand)
+
+    def vector(self, array: Any) -> Node:
+        """An array of the parameters as a node."""
+        return self.graph.leaf("vector", array.shape[0], self._number(array))
+
+    def _number(self, array: Any) -> int:
+        for number, other in enumerate(self.arrays):
+            if other is array:
+                return number
+        self.arrays.append(array)
+        return len(self.arrays) - 1
+
+    # Linear primitives.
+
+    def multiply(self, node: Node, matrix: Any) -> Node:
+        """A row times a matrix [inputs, outputs]."""
+        graph = self.graph
+        if node.op == "concat":
+            start, terms = 0, []
+            for part in node.inputs:
+                terms.append(self.multiply(part, matrix[start : start + part.width]))
+                start += part.width
+            return functools.reduce(lambda a, b: graph.pointwise("add", a, b), terms)
+        if node.op == "constant":
+            return self.vector(np.full(matrix.shape[0], node.value, np.float32) @ matrix)
+        if node.width == 1 and matrix.shape[0] > 1:
+            matrix = matrix.sum(axis=0, keepdims=True)
+        if matrix.dtype != jnp.float32:
+            raise Unsupported(f"a product's weights are {matrix.dtype}")
+        return graph.product(node, self._number(matrix), False, matrix.shape[1])
+
+    def _linear(self, eqn: JaxprEqn, operands: list[Any]) -> list[Any]:
+        name = eqn.primitive.name
+        if name == "concatenate":
+            return [self._concatenate(eqn, operands)]
+        rows = [operand for operand in operands if isinstance(operand, Value)]
+        if len(rows) > 1:
+            raise Unsupported(f"{name} multiplies what depends on the state by what depends on the state")
+        (value,) = rows
+        shapes = [var.aval.shape for var in eqn.outvars]
+        batches = [self._batch_of(name, shape) for shape in shapes]
+        if value.node.width == 1 and name in ("broadcast_in_dim", "reshape", "squeeze", "transpose", "slice", "split"):
+            return [Value(value.node, *to) for to in zip(shapes, batches, strict=True)]
+        if name in ("reshape", "squeeze", "broadcast_in_dim", "transpose") and self._keeps_order(eqn, value, shapes[0]):
+            return [Value(value.node, shapes[0], batches[0])]
+        if name in ("slice", "split") and value.batch == 0 and len(value.shape) == 2:
+            return [
+                Value(self.take(value.node, start, start + shape[1]), shape, 0)
+                for start, shape in zip(starts(eqn), shapes, strict=True)
+            ]
+        if name == "dot_general" and (matrix := plain_matrix(eqn, operands)) is not None:
+            return [Value(self.multiply(value.node, matrix), shapes[0], batches[0])]
+        matrices = self._matrices(eqn, operands, value, batches)
+        return [
+            Value(self.multiply(value.node, matrix), *to) for matrix, *to in zip(matrices, shapes, batches, strict=True)
+        ]
+
+    def _batch_of(self, name: str, shape: tuple[int, ...]) -> int:
+        if shape.count(self.batch) != 1:
+            raise Unsupported(f"{name} mixes the sequences of the batch")
+        return shape.index(self.batch)
+
+    def _keeps_order(self, eqn: JaxprEqn, value: Value, shape: tuple[int, ...]) -> bool:
+        """Whether a row's units stay what and where they are."""
+        if eqn.primitive.name == "transpose":
+            order = [axis for axis in eqn.params["permutation"] if axis != value.batch]
+            return order == sorted(order)
+        if int(np.prod(value.shape)) != int(np.prod(shape)):
+            return False
+        before = np.prod(value.shape[: value.batch])
+        return eqn.primitive.name != "reshape" or before == np.prod(shape[: shape.index(self.batch)])
+
+    def _matrices(self, eqn: JaxprEqn, operands: list[Any], value: Value, batches: list[int]) -> list[Any]:
+        """The matrix of a linear primitive: what it makes of the identity, whose rows are put into the batch."""
+        width = int(np.prod(value.units))
+        identity = np.zeros((self.batch, width), np.float32)
+        identity[:width, :width] = np.eye(width)
+        identity = np.moveaxis(identity.reshape(self.batch, *value.units), 0, value.batch)
+        made = bind(eqn, [identity if isinstance(operand, Value) else operand for operand in operands])
+        numpy = np if all(isinstance(m, np.ndarray) for m in made) else jnp
+        return [
+            numpy.moveaxis(m, batch, 0).reshape(self.batch, -1)[:width] for m, batch in zip(made, batches, strict=True)
+        ]
+
+    def _concatenate(self, eqn: JaxprEqn, operands: list[Any]) -> Value:
+        shape, axis = eqn.outvars[0].aval.shape, eqn.params["dimension"]
+        batch = self._batch_of("concatenate", shape)
+        if axis == batch or axis != min(set(range(len(shape))) - {batch}):
+            raise Unsupported("concatenate joins other axes than the first of the units")
+        parts = []
+        for operand in operands:
+            like = Value(self.graph.constant(0), operand.shape, batch)
+            node, width = self.node(operand, like), int(np.prod(like.units))
+            parts.append(node if node.width == width else self._widened(node, width))
+        return Value(self.graph.concat(parts), shape, batch)
+
+    def _widened(self, node: Node, width: int) -> Node:
+        if node.op == "constant":
+            return self.vector(np.full(width, node.value, np.float32))
+        return self.multiply(node, np.ones((1, width), np.float32))
+
+    def take(self, node: Node, start: int, stop: int) -> Node:
+        """Some neighbouring units of a row."""
+        if (start, stop) == (0, node.width) or node.width == 1:
+            return node
+        if node.op == "product":
+            array, _ = node.value
+            return self.multiply(node.inputs[0], self._part(array, start, stop))
+        if node.op == "vector":
+            return self.vector(self._part(node.value, start, stop))
+        if node.op == "concat":
+            parts, at = [], 0
+            for part in node.inputs:
+                low, high = max(start - at, 0), min(stop - at, part.width)
+                if low < high:
+                    parts.append(self.take(part, low, high))
+                at += part.width
+            return self.graph.concat(parts)
+        if node.op in ("state", "input", "custom"):
+            return self.multiply(node, np.eye(node.width, dtype=np.float32)[:, start:stop])
+        inputs = [self.take(input_, start, stop) for input_ in node.inputs]
+        return self.graph.pointwise(node.op, *inputs, value=node.value)
+
+    def _part(self, array: int, start: int, stop: int) -> Any:
+        """Columns of an array of the parameters: the same ones are the same array."""
+        key = array, start, stop
+        if key not in self._parts:
+            self._parts[key] = self.arrays[array][..., start:stop]
+        return self._parts[key]
+
+    @functools.cached_property
+    def _parts(self) -> dict[tuple[int, int, int], Any]:
+        return {}
+
+
+def starts(eqn: JaxprEqn) -> Iterator[int]:
+    """Where each result of a slice or a split of [B, units] begins."""
+    if eqn.primitive.name == "slice":
+        strides = eqn.params["strides"]
+        if strides is not None and strides[1] != 1:
+            raise Unsupported("slice takes every second unit or fewer")
+        return iter([eqn.params["start_indices"][1]])
+    return iter(np.cumsum((0, *eqn.params["sizes"]))[:-1].tolist())
+
+
+def plain_matrix(eqn: JaxprEqn, operands: list[Any]) -> Any:
+    """The matrix [inputs, outputs] if a product is [B, inputs] times a matrix; else None."""
+    ((left, right), (left_batch, _)) = eqn.params["dimension_numbers"]
+    if left_batch or not isinstance(operands[0], Value) or len(operands[0].shape) != 2 or operands[1].ndim != 2:
+        return None
+    if tuple(left) != (1,) or operands[0].batch != 0:
+        return None
+    return operands[1] if tuple(right) == (0,) else operands[1].T
+
+
+def bind(eqn: JaxprEqn, operands: list[Any]) -> list[Any]:
+    """The results of an equation, as NumPy arrays where the operands are."""
+    given = {var: operand for var, operand in zip(eqn.invars, operands, strict=True) if not isinstance(var, Literal)}
+    names = tuple(f"operand{i}" for i in range(len(given))), tuple(f"result{i}" for i in range(len(eqn.outvars)))
+    debug_info = DebugInfo("rnn_compare", eqn.primitive.name, *names)
+    alone = Jaxpr((), list(given), eqn.outvars, [eqn], eqn.effects, debug_info)
+    concrete = all(isinstance(operand, np.ndarray) for operand in operands)
+    with jax.ensure_compile_time_eval() if concrete else contextlib.nullcontext():
+        results = jaxpr_as_fun(ClosedJaxpr(alone, ()))(*given.values())
+        return [np.asarray(result) for result in results] if concrete else list(results)
+
+
+@functools.cache
+def batch_size(above: int) -> int:
+    """A size that no other axis has: the first prime above all of them."""
+    return next(n for n in itertools.count(above + 1) if all(n % d for d in range(2, int(n**0.5) + 1)))
