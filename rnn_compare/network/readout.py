@@ -49,7 +49,14 @@ def squared_error(hidden: jax.Array, kernel: jax.Array, bias: jax.Array, targets
 @jax.custom_vjp
 def _fused(hidden: jax.Array, kernel: jax.Array, bias: jax.Array, targets: jax.Array) -> jax.Array:
     result = (jax.ShapeDtypeStruct(bias.shape, jnp.float32),)
-    return compiled.call("readout", kernels, "forward", result, hidden, kernel, bias, targets)[0]
+    plan = kernels.forward_plan(*_sizes(hidden, kernel))
+    parts = kernels.forward_task, kernels.forward_finish
+    return compiled.call("readout_forward", *parts, plan, result, hidden, kernel, bias, targets)[0]
+
+
+def _sizes(hidden: jax.Array, kernel: jax.Array) -> tuple[int, int, int]:
+    """(rows, hidden units, outputs)."""
+    return hidden.shape[0] * hidden.shape[1], *kernel.shape
 
 
 def _forward(*operands: Any) -> tuple[jax.Array, Any]:
@@ -61,9 +68,10 @@ def _forward(*operands: Any) -> tuple[jax.Array, Any]:
 def _backward(kept: Any, cotangent: jax.Array) -> Any:
     (hidden, kernel, bias, targets), targets_wanted = kept
     results = tuple(jax.ShapeDtypeStruct(a.shape, jnp.float32) for a in (hidden, kernel, bias))
-    dhidden, dkernel, dbias = compiled.call(
-        "readout", kernels, "backward", results, hidden, kernel, bias, targets, cotangent
-    )
+    plan = kernels.backward_plan(*_sizes(hidden, kernel))
+    parts = kernels.backward_task, kernels.backward_finish
+    operands = hidden, kernel, bias, targets, cotangent
+    dhidden, dkernel, dbias = compiled.call("readout_backward", *parts, plan, results, *operands)
     if targets_wanted.size:
         errors = readout(hidden, kernel, bias) - targets
         dtargets = -2 * cotangent * errors / (errors.shape[0] * errors.shape[1])

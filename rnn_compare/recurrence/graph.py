@@ -18,7 +18,7 @@ from typing import Any
 LEAVES = ("state", "input", "vector", "constant", "cotangent")
 
 
-class Unsupported(Exception):
+class Unsupported(ValueError):
     """A step that no kernel can be made of; the message says what stands in the way."""
 
 

@@ -62,7 +62,7 @@ def read(step: StepFunction, params: Any, carry: Any, x: Any) -> tuple[Step, dic
     if any(node.op == "concat" for node in behind):
         raise Unsupported("rows are joined and neither multiplied nor taken apart again")
     lines = [*map(repr, behind)] + [f"{name}: {' '.join(f'%{n.index}' for n in nodes)}" for name, nodes in results.items()]
-    text = "\n".join([f"states {[s.width for s in states]}, input {x.shape[1]}, output {doutput.width}", *lines])
+    text = "\n".join([*map(repr, (*states, input_, doutput)), *lines])
     step_ = Step(text, states, input_, tuple(last), output, dlast, doutput, dstates, dinput, gradients)
     numbers = {number for node in behind for number in arrays_of(node)}
     return step_, {number: tracer.arrays[number] for number in sorted(numbers)}

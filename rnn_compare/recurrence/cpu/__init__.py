@@ -5,8 +5,6 @@ nothing of JAX; this file is where JAX learns of them.
 """
 
 import functools
-import hashlib
-import types
 from collections.abc import Callable
 from typing import Any
 
@@ -15,8 +13,9 @@ import jax.numpy as jnp
 import numpy as np
 from jax.custom_derivatives import SymbolicZero
 
-from rnn_compare.recurrence.cpu import compiled, functions, support, tasks, tiles, vector, xla_ffi
-from rnn_compare.recurrence.cpu.emit import ONE, Segment, Source
+from rnn_compare.recurrence.cpu import compiled, functions, support, tiles, vector, xla_ffi
+from rnn_compare.recurrence.cpu.emit import ONE, Kernel, Segment, Source
+from rnn_compare.recurrence.cpu.tasks import Plan
 from rnn_compare.recurrence.graph import Node, Step, Unsupported
 from rnn_compare.recurrence.read import read
 
@@ -45,31 +44,27 @@ def recurrence(step: Callable, params: Any, x: jax.Array, carry: Any) -> tuple[j
         if leaf.shape[:1] != (B,):
             raise ValueError(f"the input has a batch of {B}, and the carry is {leaf.shape}")
     graph, arrays = read(step, params, carry, jax.ShapeDtypeStruct(x.shape[1:], x.dtype))
-    kernel = kernel_of(graph)
-    if T == 0:
-        return jnp.zeros((0, B, graph.doutput.width)), carry
-    ys, last = _recurrence(kernel, kernel.weights(arrays), kernel.extras(arrays), x, leaves)
+    kernels = kernels_of(graph)
+    if T == 0 or B == 0:
+        return jnp.zeros((T, B, graph.doutput.width)), carry
+    ys, last = _recurrence(kernels, kernels.weights(arrays), kernels.extras(arrays), x, leaves)
     return ys, jax.tree.unflatten(tree, last)
 
 
-class Kernel:
+class Kernels:
     """The kernels of a step.
 
     Attributes:
         source: what they are made from.
-        forward: the functions of the forward pass, by name, not compiled.
-        backward: those of the backward pass, without and with the gradient of the input.
+        forward: the forward pass.
+        backward: the backward pass, without and with the gradient of the input.
     """
 
     def __init__(self, step: Step) -> None:
         self.source = Source(step)
-        self.forward = module(self.source.forward())
-        self.backward = {}
-        self._extras: dict[bool, list[Node]] = {}
-        for want_dx in (False, True):
-            self.backward[want_dx] = module(self.source.backward(want_dx))
-            self._extras[want_dx] = self.source.extras
-        self._all_extras = list(dict.fromkeys(node for nodes in self._extras.values() for node in nodes))
+        self.forward = self.source.forward()
+        self.backward = {want_dx: self.source.backward(want_dx) for want_dx in (False, True)}
+        self._extras = list(dict.fromkeys(node for kernel in self.backward.values() for node in kernel.extras))
 
     def weights(self, arrays: dict[int, jax.Array]) -> list[jax.Array]:
         """The operands that are made of the parameters: the weights of each segment, then the vectors."""
@@ -77,39 +72,39 @@ class Kernel:
         return packed + [jnp.asarray(arrays[vector.value]) for vector in self.source.vectors]
 
     def extras(self, arrays: dict[int, jax.Array]) -> list[jax.Array]:
-        """The weights that only the backward pass multiplies with."""
-        given = ((jnp.asarray(arrays[array]), transposed) for array, transposed in (n.value for n in self._all_extras))
+        """The weights that only a backward pass multiplies with."""
+        given = ((jnp.asarray(arrays[array]), transposed) for array, transposed in (n.value for n in self._extras))
         return [array.T if transposed else array for array, transposed in given]
 
-    def extras_of(self, want_dx: bool, extras: list[jax.Array]) -> list[jax.Array]:
+    def extras_of(self, kernel: Kernel, extras: list[jax.Array]) -> list[jax.Array]:
         """Those of them that one of the backward passes takes."""
-        return [extras[self._all_extras.index(node)] for node in self._extras[want_dx]]
+        return [extras[self._extras.index(node)] for node in kernel.extras]
 
 
-kernels: dict[Step, Kernel] = {}
-
-
-def kernel_of(step: Step) -> Kernel:
+@functools.cache
+def kernels_of(step: Step) -> Kernels:
     """The kernels of a step, made once."""
-    if step not in kernels:
-        kernels[step] = Kernel(step)
-    return kernels[step]
+    return Kernels(step)
 
 
 NAMESPACE = {
     name: value
-    for part in (vector, functions, support, tasks, tiles, xla_ffi)
+    for part in (vector, functions, support, tiles, xla_ffi)
     for name, value in vars(part).items()
     if not name.startswith("_")
 } | {"np": np}
 
 
-def module(source: str) -> types.SimpleNamespace:
-    """The functions of a source, and `name`, which tells it from other sources."""
+@functools.cache
+def _functions(source: str) -> tuple[Callable, Callable | None]:
+    """The task and the end of a kernel, not compiled."""
     scope = dict(NAMESPACE)
     exec(compile(source, "<kernel>", "exec"), scope)
-    made = {name: scope[name] for name in scope if name.startswith(("forward_", "backward_"))}
-    return types.SimpleNamespace(name=hashlib.sha256(source.encode()).hexdigest()[:24], source=source, **made)
+    return scope["task"], scope.get("finish")
+
+
+def _call(kernel: Kernel, plan: Plan, results: list, *operands: jax.Array) -> list[jax.Array]:
+    return compiled.call(kernel.name, *_functions(kernel.source), plan, results, *operands)
 
 
 def packed_weights(segment: Segment, arrays: dict[int, jax.Array]) -> jax.Array:
@@ -129,29 +124,30 @@ def _float32(*shape: int) -> jax.ShapeDtypeStruct:
     return jax.ShapeDtypeStruct(shape, jnp.float32)
 
 
-def _forward(kernel: Kernel, weights: list, x: jax.Array, carry: list, keep: bool) -> tuple[Any, list[jax.Array]]:
+def _forward(kernels: Kernels, weights: list, x: jax.Array, carry: list, keep: bool) -> tuple[Any, list[jax.Array]]:
     """(outputs, last carry), and the states after each step that are not the output (if `keep`)."""
-    (T, B, _), step = x.shape, kernel.source.step
+    (T, B, _), step = x.shape, kernels.source.step
     results = [_float32(T, B, step.doutput.width), *(_float32(*leaf.shape) for leaf in carry)]
-    results += [_float32(T, B, step.states[i].width) if keep else _float32(0) for i in kernel.source.separate]
-    ys, *rest = compiled.call(kernel.forward.name, kernel.forward, "forward", results, x, *carry, *weights)
+    results += [_float32(T, B, step.states[i].width) if keep else _float32(0) for i in kernels.source.separate]
+    kernel = kernels.forward
+    ys, *rest = _call(kernel, kernel.plan(T, B, keep), results, x, *carry, *weights)
     return (ys, rest[: len(carry)]), rest[len(carry) :]
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
-def _recurrence(kernel: Kernel, weights: list, extras: list, x: jax.Array, carry: list) -> Any:
-    return _forward(kernel, weights, x, carry, keep=False)[0]
+def _recurrence(kernels: Kernels, weights: list, extras: list, x: jax.Array, carry: list) -> Any:
+    return _forward(kernels, weights, x, carry, keep=False)[0]
 
 
-def _recurrence_forward(kernel: Kernel, weights: Any, extras: Any, x: Any, carry: Any) -> tuple[Any, Any]:
+def _recurrence_forward(kernels: Kernels, weights: Any, extras: Any, x: Any, carry: Any) -> tuple[Any, Any]:
     weights, extras, carry = (jax.tree.map(lambda leaf: leaf.value, tree) for tree in (weights, extras, carry))
-    results, kept = _forward(kernel, weights, x.value, carry, keep=True)
+    results, kept = _forward(kernels, weights, x.value, carry, keep=True)
     # x is often data, whose gradient nobody wants: an empty array tells the backward pass to spare it.
     dx_like = jnp.zeros(x.value.shape if x.perturbed else (0,), jnp.float32)
     return results, (weights, extras, x.value, carry, results[0], kept, dx_like)
 
 
-def _recurrence_backward(kernel: Kernel, residuals: Any, cotangents: Any) -> tuple[Any, Any, Any, Any]:
+def _recurrence_backward(kernels: Kernels, residuals: Any, cotangents: Any) -> tuple[Any, Any, Any, Any]:
     weights, extras, x, carry, ys, kept, dx_like = residuals
     dys, dlast = jax.tree.map(
         lambda c: jnp.zeros(c.shape, c.dtype) if isinstance(c, SymbolicZero) else c,
@@ -159,21 +155,11 @@ def _recurrence_backward(kernel: Kernel, residuals: Any, cotangents: Any) -> tup
         is_leaf=lambda c: isinstance(c, SymbolicZero),
     )
     want_dx = dx_like.size > 0
-    backward = kernel.backward[want_dx]
+    kernel = kernels.backward[want_dx]
     operands = [x, *carry, *weights]
-    results = [_float32(*operand.shape) for operand in operands]
-    found = compiled.call(
-        backward.name,
-        backward,
-        "backward",
-        results if want_dx else results[1:],
-        *operands,
-        ys,
-        *kept,
-        dys,
-        *dlast,
-        *kernel.extras_of(want_dx, extras),
-    )
+    results = [_float32(*operand.shape) for operand in operands][not want_dx :]
+    others = [ys, *kept, dys, *dlast, *kernels.extras_of(kernel, extras)]
+    found = _call(kernel, kernel.plan(*x.shape[:2]), results, *operands, *others)
     dx, *rest = found if want_dx else [jnp.zeros_like(x), *found]
     return rest[len(carry) :], [jnp.zeros_like(extra) for extra in extras], dx, rest[: len(carry)]
 

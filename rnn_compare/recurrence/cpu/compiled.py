@@ -19,7 +19,7 @@ from numba import types
 from numba.core.registry import cpu_target
 
 from rnn_compare.recurrence.cpu.tasks import handle, help_out
-from rnn_compare.recurrence.cpu.xla_ffi import call5, word
+from rnn_compare.recurrence.cpu.xla_ffi import call4, word
 
 
 @functools.cache
@@ -97,20 +97,22 @@ _lock = threading.Lock()
 
 @functools.cache
 def _shared():
-    return _compile("handle", handle, 5, word), _compile("help_out", help_out, 1)
+    return _compile("handle", handle, 4, word), _compile("help_out", help_out, 1)
 
 
-def _nothing(frame, workspace):
+def _nothing(frame, numbers, workspace, tasks):
     """For handlers with nothing left to do after their tasks."""
 
 
-def call(target, module, direction, results, *operands):
-    """Calls one direction of a kernel from JAX; compiles it when it is first needed.
+def call(target, task, finish, plan, results, *operands):
+    """Calls a kernel from JAX; compiles it when it is first needed.
 
     Args:
         target: its name in XLA.
-        module: has `forward_plan`, `forward_task` and perhaps `forward_finish`, and the same for `backward`.
-        direction: "forward" or "backward".
+        task: `task(frame, numbers, workspace, scratch, index)`; called in any order, on any thread. `numbers` is the
+            address of the plan's.
+        finish: `finish(frame, numbers, workspace, tasks)`, called once after all tasks; or None.
+        plan: a `Plan`.
         results: `jax.ShapeDtypeStruct`s.
         *operands: arrays; under `jax.vmap` each gets the leading axis, as each result does.
 
@@ -119,31 +121,24 @@ def call(target, module, direction, results, *operands):
     """
     if wrong := [operand.dtype for operand in operands if operand.dtype != jnp.float32]:
         raise ValueError(f"the backend cpu computes in float32, and was given {wrong[0]}")
-    target = f"rnn_compare_{target}_{direction}"
-    register(target, *(getattr(module, f"{direction}_{part}", None) for part in ("plan", "task", "finish")))
-    return jax.ffi.ffi_call(target, results, vmap_method="broadcast_all")(*operands)
+    target = f"rnn_compare_{target}"
+    _register(target, task, finish)
+    function = jax.ffi.ffi_call(target, results, vmap_method="broadcast_all")
+    return function(*operands, words=plan.words(operands, results))
 
 
-def register(target, plan, task, finish):
-    """Registers an FFI handler, made out of three Python functions that Numba compiles.
-
-    Args:
-        target: its name in XLA.
-        plan: `plan(frame, out)` calls `set_plan(out, tasks, floats of workspace, floats of scratch)`.
-        task: `task(frame, workspace, scratch, index)`; called in any order, on any thread.
-        finish: `finish(frame, workspace)`, called once after all tasks; or None.
-    """
+def _register(target, task, finish):
+    """Registers an FFI handler, made out of Python functions that Numba compiles."""
     with _lock:
         if target in _registered:
             return
         run, helper = _shared()
-        plan = _compile(f"{target}_plan", plan, 2)
-        task = _compile(f"{target}_task", task, 4)
-        finish = _compile(f"{target}_finish", finish or _nothing, 2)
+        task = _compile(f"{target}_task", task, 5)
+        finish = _compile(f"{target}_finish", finish or _nothing, 4)
 
         @numba.cfunc(word(word))
         def handler(frame):
-            return call5(run, (frame, plan, task, finish, helper))
+            return call4(run, (frame, task, finish, helper))
 
         _keep_alive.append(handler)
         jax.ffi.register_ffi_target(target, jax.ffi.pycapsule(handler.ctypes), platform="cpu")

@@ -14,8 +14,13 @@ weights. Of size T it keeps the states; no [T, B, nH] array ever exists.
 
 import dataclasses
 import functools
+import hashlib
+import re
 from collections.abc import Callable, Iterable, Iterator
 
+from rnn_compare.recurrence.cpu.support import CHUNK, chunks_of, steps_of_block, up
+from rnn_compare.recurrence.cpu.tasks import Plan
+from rnn_compare.recurrence.cpu.vector import GRADIENT_ROWS, TILE_ROWS, WIDTH
 from rnn_compare.recurrence.graph import Node, Step, uses
 from rnn_compare.recurrence.stages import CHEAP, Schedule, Stage, Sum, sums
 
@@ -50,20 +55,64 @@ class Segment:
 
 @dataclasses.dataclass(frozen=True)
 class Array:
-    """An operand or a result of a kernel: its name in the source, and its shape, in words, without the runs.
-
-    Attributes:
-        optional: whether it may be empty, where nobody asks for it.
-    """
+    """An operand or a result of a kernel: its name in the source, and its shape, in words, without the runs."""
 
     name: str
     shape: tuple[str, ...]
-    optional: bool = False
 
     @property
     def size(self) -> str:
         """The number of its elements."""
-        return " * ".join(self.shape) or "1"
+        return " * ".join(self.shape)
+
+
+@dataclasses.dataclass(frozen=True)
+class Kernel:
+    """A kernel's source, and how to work out the numbers that it reads.
+
+    Attributes:
+        source: its functions `task` and perhaps `finish`.
+        sizes: names and what each is, in terms of those before it.
+        share: floats of the workspace that each task takes, in words.
+        scratch: floats of scratch memory, in words.
+        extras: products whose weights are operands besides those of the forward pass.
+    """
+
+    source: str
+    sizes: tuple[tuple[str, str], ...]
+    share: str
+    scratch: str
+    extras: tuple[Node, ...] = ()
+
+    @functools.cached_property
+    def name(self) -> str:
+        """What tells the kernel from others."""
+        return hashlib.sha256(self.source.encode()).hexdigest()[:24]
+
+    def plan(self, steps: int, batch: int, keep: bool = True) -> Plan:
+        """How it works on so many steps and sequences.
+
+        Args:
+            steps: T.
+            batch: B.
+            keep: whether the forward pass keeps what the backward pass needs.
+        """
+        scope = {"steps": steps, "batch": batch, "keep": int(keep), **SIZES}
+        for name, text in self.sizes:
+            scope[name] = eval(text, scope)
+        numbers = tuple(scope[name] for name, _ in self.sizes)
+        return Plan(scope["chunks"], eval(self.share, scope), eval(self.scratch, scope), (steps, batch, *numbers))
+
+
+SIZES = {
+    "up": up.py_func,
+    "chunks_of": chunks_of,
+    "steps_of_block": steps_of_block,
+    "WIDTH": WIDTH,
+    "TILE_ROWS": TILE_ROWS,
+    "GRADIENT_ROWS": GRADIENT_ROWS,
+    "CHUNK": CHUNK,
+}
 
 
 class Lines:
@@ -182,7 +231,7 @@ class Source:
         arrays = [Array("ys", ("steps", "batch", self.dim(self.step.doutput.width)))]
         arrays += [Array(f"last{i}", ("batch", self.dim(s.width))) for i, s in states]
         return arrays + [
-            Array(f"kept{i}", ("steps", "batch", self.dim(self.step.states[i].width)), True) for i in self.separate
+            Array(f"kept{i}", ("steps", "batch", self.dim(self.step.states[i].width))) for i in self.separate
         ]
 
     @functools.cached_property
@@ -203,17 +252,17 @@ class Source:
 
     # The two kernels.
 
-    def forward(self) -> str:
-        """The source of the forward pass."""
-        return _Forward(self).source()
+    def forward(self) -> Kernel:
+        """The kernel of the forward pass."""
+        return _Forward(self).kernel()
 
-    def backward(self, want_dx: bool) -> str:
-        """The source of the backward pass.
+    def backward(self, want_dx: bool) -> Kernel:
+        """The kernel of the backward pass.
 
         Args:
             want_dx: whether it computes the gradient of the input.
         """
-        return _Backward(self, want_dx).source()
+        return _Backward(self, want_dx).kernel()
 
 
 def grouped(columns: Iterable[Sum], sources: Callable[[Sum], tuple[Node, ...]]) -> Iterator[tuple[Sum, ...]]:
@@ -236,6 +285,7 @@ class _Pass:
         self.out = Lines()
         self.head: dict[str, str] = {}
         self.scratch: list[tuple[str, str]] = []
+        self.sizes: list[tuple[str, str]] = []
         self.where: dict[Node, tuple[str, str, bool]] = {}  # (a row's address, offset, whether it is padded)
         self.places: dict[tuple, tuple[str, str, bool, int]] = {}  # likewise, and the width
         self.uses: dict[Node, int] = {}
@@ -248,29 +298,36 @@ class _Pass:
 
     # Layout.
 
-    def preamble(self) -> None:
-        """Sizes."""
-        out, found = self.out, set()
-        out("steps, batch = arg_dim(frame, 0, 3), arg_dim(frame, 0, 2)")
-        for i, array in enumerate(self.operands):
-            for axis, name in enumerate(array.shape):
-                if name.startswith("d") and name not in found:
-                    found.add(name)
-                    out(f"{name} = arg_dim(frame, {i}, {len(array.shape) - axis})")
-        out(*(f"u{name[1:]} = up({name}, WIDTH)" for name in sorted(found)))
+    def size(self, name: str, text: str) -> None:
+        """A number that is worked out before the kernel is called."""
+        self.sizes.append((name, text))
+
+    def layout(self) -> None:
+        """The sizes that both passes have."""
+        self.size("chunks", "chunks_of(batch)")
+        for width, name in self.of._names.items():
+            self.size(name, str(width))
+            self.size(f"u{name[1:]}", f"up({name}, WIDTH)")
         offset = "0"
         for i, row in enumerate(self.of._rows):
-            out(f"r{i} = {offset if i < self.of._adjacent else f'up({offset}, 16)'}")
+            self.size(f"r{i}", offset if i < self.of._adjacent else f"up({offset}, 16)")
             offset = f"r{i} + {self.of.dim(row.width)}"
-        out(f"row_floats = up({offset} + GRADIENT_ROWS, 16)")
+        self.size("row_floats", f"up({offset} + GRADIENT_ROWS, 16)")
 
     def columns(self, name: str, columns: list[tuple[str, int]]) -> None:
         """Offsets of padded columns, and the floats of a row of them."""
         offset = "0"
         for column, width in columns:
-            self.out(f"{column} = {offset}")
+            self.size(column, offset)
             offset = f"{column} + {self.of.units(width)}"
-        self.out(f"{name}_floats = {offset}")
+        self.size(f"{name}_floats", offset)
+
+    def start(self, head: str) -> Lines:
+        """A function that reads the numbers."""
+        lines = self.out.block(head)
+        names = ["steps", "batch", *(name for name, _ in self.sizes)]
+        self.out.lines += [f"    {name} = peek(numbers + {8 * i})" for i, name in enumerate(names)]
+        return lines
 
     def carve(self) -> None:
         """Addresses in the scratch memory."""
@@ -280,23 +337,13 @@ class _Pass:
             address = f"{name} + up({size}, 16)"
 
     def scratch_floats(self) -> str:
+        """How much of it there is."""
         return " + ".join(f"up({size}, 16)" for _, size in self.scratch)
 
     def pointers(self, arrays: list[Array], function: str) -> None:
+        """The addresses of a run's arrays."""
         for i, array in enumerate(arrays):
             self.out(f"{array.name} = {function}(frame, {i}) + run * ({array.size})")
-
-    def checks(self) -> None:
-        """Compiled code reads memory by these shapes."""
-        self.out("right = True")
-        for i, array in enumerate(self.operands):
-            rank = len(array.shape)
-            tests = [f"arg_runs(frame, {i}, {rank}) == runs"]
-            tests += [f"arg_dim(frame, {i}, {rank - axis}) == {size}" for axis, size in enumerate(array.shape)]
-            self.out(f"right = right and arg_rank(frame, {i}) >= {rank} and {' and '.join(tests)}")
-        for i, array in enumerate(self.results):
-            empty = f" or result_size(frame, {i}) == 0" if array.optional else ""
-            self.out(f"right = right and (result_size(frame, {i}) == runs * ({array.size}){empty})")
 
     def pack_weights(self) -> None:
         of = self.of
@@ -418,7 +465,8 @@ class _Pass:
     def assemble(self, name: str) -> str:
         """The source: the products that it uses, then its functions."""
         made = [f"{variable} = {text}" for text, variable in self.head.items()]
-        return "\n".join([f'"""The {name} pass of', *self.step.text.splitlines(), '"""', "", *made, *self.out.lines, ""])
+        text = re.sub(r"\[(\d+)\]", lambda found: f"[{self.of.dim(int(found[1]))}]", self.step.text)
+        return "\n".join([f'"""The {name} pass of', "", text, '"""', "", *made, "", *self.out.lines, ""])
 
 
 class _Forward(_Pass):
@@ -430,7 +478,7 @@ class _Forward(_Pass):
     def sums_read(self, node: Node) -> Sum | None:
         return self.of._sums.get(node)
 
-    def source(self) -> str:
+    def kernel(self) -> Kernel:
         of, step, out = self.of, self.step, self.out
         temps = [place for stage in self.schedule.stages for place, _ in stage.stores if place[0] == "temp"]
         columns = [(f"c{i}", node.width) for node, i in of._index.items()]
@@ -453,27 +501,16 @@ class _Forward(_Pass):
         self.weights_scratch()
         self.scratch += [("rows", "CHUNK * row_floats"), ("held", "CHUNK * held_floats"), ("columns", "TILE_ROWS * column_floats")]
 
-        def sizes() -> None:
-            self.preamble()
-            self.columns("column", columns)
-            self.columns("held", held)
-
-        with out.block("def forward_plan(frame, out):"):
-            sizes()
-            out("runs = arg_runs(frame, 0, 3)")
-            self.checks()
-            for i, array in enumerate(self.results):
-                if array.shape[0] == "steps":
-                    out(f"use_huge_pages(frame, {i})")
-            out(f"set_plan(out, tasks_of(frame) if right else -1, 0, {self.scratch_floats()})")
-        with out.block("def forward_task(frame, workspace, scratch, index):"):
-            sizes()
+        self.layout()
+        self.columns("column", columns)
+        self.columns("held", held)
+        if of.separate:
+            self.size("keep", "keep")
+        with self.start("def task(frame, numbers, workspace, scratch, index):"):
             self.carve()
-            out("run, first, count = chunk(index, batch)")
+            out("run, first, count = chunk(index, batch, chunks)")
             self.pointers(self.operands, "arg")
             self.pointers(self.results, "result")
-            if of.separate:
-                out(f"keep = result_size(frame, {len(self.results) - 1}) > 0")
             self.pack_weights()
             out("fill_zeros(rows, CHUNK * row_floats)", "fill_zeros(held, CHUNK * held_floats)")
             with out.block("for row in range(count):"):
@@ -491,7 +528,7 @@ class _Forward(_Pass):
             with out.block("for row in range(count):"):
                 for i, state in enumerate(step.states):
                     out(f"copy({self._home(state)}, last{i} + (first + row) * {of.dim(state.width)}, {of.dim(state.width)})")
-        return self.assemble("forward")
+        return Kernel(self.assemble("forward"), tuple(self.sizes), "0", self.scratch_floats())
 
     def _home(self, state: Node) -> str:
         base, offset, _ = self.where[state]
@@ -549,20 +586,20 @@ class _Backward(_Pass):
         column = self.of._sums.get(node) or self.schedule._found.get(node)
         return None if column and column in self.schedule.direct.values() else column
 
-    def source(self) -> str:
+    def kernel(self) -> Kernel:
         self._place()
         of, step, out = self.of, self.step, self.out
         partials = [(f"partial_w{i}", f"up({of.count(s.sources)}, GRADIENT_ROWS) * {len(s.sums)} * {of.units(s.width)}") for i, s in enumerate(of.segments)]
         partials += [(f"partial_v{i}", f"GRADIENT_ROWS * {of.units(v.width)}") for i, v in enumerate(of.vectors)]
         share = " + ".join(size for _, size in partials) or "0"
 
-        def sizes() -> None:
-            self.preamble()
-            self.columns("column", self._block_columns)
-            self.columns("temp", self._temp_columns)
-            self.columns("dstate", [(f"s{i}", state.width) for i, state in enumerate(step.states)])
-            width = " + ".join(of.dim(width) for _, width in self._block_columns) or "1"
-            out(f"block_steps = steps_of_block({width})", f"share = {share}")
+        self.layout()
+        self.columns("column", self._block_columns)
+        self.columns("temp", self._temp_columns)
+        self.columns("dstate", [(f"s{i}", state.width) for i, state in enumerate(step.states)])
+        width = " + ".join(of.dim(width) for _, width in self._block_columns) or "1"
+        self.size("block_steps", f"steps_of_block({width})")
+        self.size("share", share)
 
         def carve_partials() -> None:
             address = "as_floats(workspace) + index * share"
@@ -570,18 +607,10 @@ class _Backward(_Pass):
                 out(f"{name} = {address}")
                 address = f"{name} + {size}"
 
-        with out.block("def backward_plan(frame, out):"):
-            sizes()
-            out("runs = arg_runs(frame, 0, 3)")
-            self.checks()
-            if self.want_dx:
-                out("use_huge_pages(frame, 0)")
-            out(f"set_plan(out, tasks_of(frame) if right else -1, tasks_of(frame) * share, {self.scratch_floats()})")
-        with out.block("def backward_task(frame, workspace, scratch, index):"):
-            sizes()
+        with self.start("def task(frame, numbers, workspace, scratch, index):"):
             self.carve()
             carve_partials()
-            out("run, first, count = chunk(index, batch)", "padded = up(count, TILE_ROWS)")
+            out("run, first, count = chunk(index, batch, chunks)", "padded = up(count, TILE_ROWS)")
             self.pointers(self.operands, "arg")
             self.pointers(self.results, "result")
             self.pack_weights()
@@ -611,21 +640,20 @@ class _Backward(_Pass):
                 self._gradients()
             with out.block("for row in range(count):"):
                 self._copy_dstates("dstates + (row * dstate_floats + s{i})", "dcarry{i} + (first + row) * {dim}")
-        with out.block("def backward_finish(frame, workspace):"):
-            sizes()
+        with self.start("def finish(frame, numbers, workspace, tasks):"):
             for i, array in enumerate(self.results):
                 if array.name[1] in "wv":
-                    with out.block(f"for i in range(result_size(frame, {i})):"):
-                        out(f"result(frame, {i})[i] = 0")
-            with out.block("for index in range(tasks_of(frame)):"):
-                out("run = index // chunks_of(batch)")
+                    out(f"zero(result(frame, {i}), tasks // chunks * ({array.size}))")
+            with out.block("for index in range(tasks):"):
+                out("run = index // chunks")
                 carve_partials()
                 self.pointers(self.results, "result")
                 for i, s in enumerate(of.segments):
                     out(f"add_partial(partial_w{i}, ({of.count(s.sources)}), {len(s.sums)}, {of.dim(s.width)}, dw{i})")
                 for i, v in enumerate(of.vectors):
                     out(f"add_partial(partial_v{i}, 1, 1, {of.dim(v.width)}, dv{i})")
-        return self.assemble("backward")
+        source = self.assemble("backward")
+        return Kernel(source, tuple(self.sizes), "share", self.scratch_floats(), tuple(of.extras))
 
     def _place(self) -> None:
         of, step = self.of, self.step

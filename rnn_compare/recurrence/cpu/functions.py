@@ -29,7 +29,8 @@ from rnn_compare.recurrence.cpu.vector import (
 inline = numba.njit(forceinline=True, error_model="numpy")
 
 _INF, _NAN = math.inf, math.nan
-_TINY = float(np.finfo(np.float32).tiny)
+_TINY, _LARGEST = float(np.finfo(np.float32).tiny), float(np.finfo(np.float32).max)
+_LN2 = math.log(2)
 
 
 # --- Comparisons and choices.
@@ -211,12 +212,12 @@ def pow_(x, y):
     s = f / (f + 2.0)
     z = s * s
     series = ((((z * (1 / 11) + 1 / 9) * z + 1 / 7) * z + 1 / 5) * z + 1 / 3) * z + 1.0  # artanh(s) / s
-    log_size = widen(n) * math.log(2) + (s + s) * series
+    log_size = widen(n) * _LN2 + (s + s) * series
     log_size = widen(_log_somewhere(size, 0.0)) + log_size
-    t = log_size * widen(y)
+    t = log_size * widen(at_most(at_least(y, -_LARGEST), _LARGEST))  # (-1)**inf is 1
 
     shifted = fma(at_most(at_least(narrow(t), -88.0), 89.0), _LOG2_E, _MAGIC)
-    r = narrow(t - widen(shifted - _MAGIC) * math.log(2))
+    r = narrow(t - widen(shifted - _MAGIC) * _LN2)
     scale, rest = _factors(shifted)
     result = scale * (1.0 + _exp_polynomial(at_most(at_least(r, -1.0), 1.0))) * rest
 
@@ -230,14 +231,15 @@ def pow_(x, y):
 # --- Waves.
 
 _QUARTER = 1.570796251296997, 7.549789415861596e-08, 5.390302858158119e-15  # pi / 2; 23 bits of it, 23 bits, the rest
-_MAGIC_64 = 1.5 * 2**52
+_QUARTERS = 2 / math.pi  # in a radian
+_MAGIC_64 = 1.5 * 2**52  # as _MAGIC
 
 
 @inline
 def _wave(x, quarters):
     """sin(x + quarters * pi / 2), NaN for |x| > 2**30: up to there the reduction's products are exact."""
     wide = widen(x)
-    shifted = wide * (2 / math.pi) + _MAGIC_64
+    shifted = wide * _QUARTERS + _MAGIC_64
     n = shifted - _MAGIC_64
     r = narrow(((wide - n * _QUARTER[0]) - n * _QUARTER[1]) - n * _QUARTER[2])
     z = r * r

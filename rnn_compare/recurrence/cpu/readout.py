@@ -5,11 +5,11 @@ weights[block, k, lane]  packed; k runs over the row, lanes are outputs
 errors[row, lane]        inputs @ weights - targets, then their gradients
 """
 
-from rnn_compare.recurrence.cpu.support import copy, fill_zeros, inline, njit, up
-from rnn_compare.recurrence.cpu.tasks import set_plan
+from rnn_compare.recurrence.cpu.support import copy, fill_zeros, inline, up, zero
+from rnn_compare.recurrence.cpu.tasks import Plan
 from rnn_compare.recurrence.cpu.tiles import outer, product
 from rnn_compare.recurrence.cpu.vector import GRADIENT_ROWS, TILE_ROWS, WIDTH, fma, load, load_some, store, store_some
-from rnn_compare.recurrence.cpu.xla_ffi import arg, arg_dim, arg_runs, as_floats, result, result_size, use_huge_pages
+from rnn_compare.recurrence.cpu.xla_ffi import arg, as_floats, njit, peek, result
 
 BLOCK = 64  # rows at a time, a multiple of every TILE_ROWS
 PART = 8192  # least rows of a task
@@ -17,7 +17,7 @@ PART = 8192  # least rows of a task
 multiply_tile, add_gradient = product((((0, 0),),), ((0,),), False), outer(1)
 
 
-@njit
+@njit()
 def multiply(source, stride, rows, count, weights, blocks, target, target_stride):
     """target[row] = source[row, :count] @ weights[block, k, lane], for whole tiles of rows."""
     for row in range(0, rows, TILE_ROWS):
@@ -25,13 +25,12 @@ def multiply(source, stride, rows, count, weights, blocks, target, target_stride
         multiply_tile((source + row * stride,), (stride,), (count,), (weights,), blocks, here, target_stride)
 
 
-@inline
-def sizes(frame):
-    """(rows, hidden units, outputs)."""
-    return arg_dim(frame, 0, 3) * arg_dim(frame, 0, 2), arg_dim(frame, 0, 1), arg_dim(frame, 1, 1)
+@inline()
+def sizes(numbers):
+    """(rows, hidden units, outputs, parts, floats of a row of the inputs)."""
+    return peek(numbers), peek(numbers + 8), peek(numbers + 16), peek(numbers + 24), peek(numbers + 32)
 
 
-@inline
 def parts_of(rows):
     """How many tasks share the rows: a power of two up to 64."""
     parts = 1
@@ -40,17 +39,12 @@ def parts_of(rows):
     return parts
 
 
-@inline
-def tasks_of(frame):
-    return arg_runs(frame, 0, 3) * parts_of(sizes(frame)[0])
-
-
-@inline
 def input_stride(h):
-    return up(h + 1 + GRADIENT_ROWS, WIDTH)
+    """Floats from one row of the inputs to the next; tiles may read a few past a row's end."""
+    return up.py_func(h + 1 + GRADIENT_ROWS, WIDTH)
 
 
-@njit
+@njit()
 def pack_weights(frame, run, h, outputs, weights):
     """[kernel; bias], and zeros in the lanes beyond the outputs."""
     for i in range(h + 1):
@@ -59,10 +53,10 @@ def pack_weights(frame, run, h, outputs, weights):
             store(weights + (lane * (h + 1) + i * WIDTH), load_some(row + lane, outputs - lane))
 
 
-@njit
-def fill_errors(frame, at, rows, h, outputs, weights, inputs, errors):
+@njit()
+def fill_errors(frame, at, rows, h, outputs, stride, weights, inputs, errors):
     """The errors of up to BLOCK rows of all runs' rows, from row `at` on."""
-    lanes, stride = up(outputs, WIDTH), input_stride(h)
+    lanes = up(outputs, WIDTH)
     for row in range(rows):
         copy(arg(frame, 0) + (at + row) * h, inputs + row * stride, h)
         inputs[row * stride + h] = 1
@@ -74,29 +68,29 @@ def fill_errors(frame, at, rows, h, outputs, weights, inputs, errors):
             store(p, load(p) - load_some(target, outputs - lane))
 
 
-def forward_plan(frame, out):
+def forward_plan(rows, h, outputs):
     """Results: the mean squared error of each output."""
-    _, h, outputs = sizes(frame)
-    lanes, tasks = up(outputs, WIDTH), tasks_of(frame)
-    set_plan(out, tasks, tasks * lanes, (h + 1) * lanes + BLOCK * (input_stride(h) + lanes) + lanes)
+    lanes, parts = up.py_func(outputs, WIDTH), parts_of(rows)
+    scratch = (h + 1) * lanes + BLOCK * (input_stride(h) + lanes) + lanes
+    return Plan(parts, lanes, scratch, (rows, h, outputs, parts, input_stride(h)))
 
 
-def forward_task(frame, workspace, scratch, index):
+def forward_task(frame, numbers, workspace, scratch, index):
     """The sum of squares of one part of one run, into its place in the workspace."""
-    rows, h, outputs = sizes(frame)
-    lanes, parts = up(outputs, WIDTH), parts_of(rows)
+    rows, h, outputs, parts, stride = sizes(numbers)
+    lanes = up(outputs, WIDTH)
     run, part = index // parts, index % parts
     weights = as_floats(scratch)
     inputs = weights + (h + 1) * lanes
-    errors = inputs + BLOCK * input_stride(h)
+    errors = inputs + BLOCK * stride
     total = as_floats(workspace) + index * lanes
     pack_weights(frame, run, h, outputs, weights)
-    fill_zeros(inputs, BLOCK * input_stride(h))
+    fill_zeros(inputs, BLOCK * stride)
     fill_zeros(total, lanes)
     end = (part + 1) * rows // parts
     for first in range(part * rows // parts, end, BLOCK):
         count = min(BLOCK, end - first)
-        fill_errors(frame, run * rows + first, count, h, outputs, weights, inputs, errors)
+        fill_errors(frame, run * rows + first, count, h, outputs, stride, weights, inputs, errors)
         for lane in range(0, lanes, WIDTH):
             squares = load(errors + lane) * load(errors + lane)  # a block by itself: partial sums round less
             for row in range(1, count):
@@ -105,11 +99,11 @@ def forward_task(frame, workspace, scratch, index):
             store(total + lane, load(total + lane) + squares)
 
 
-def forward_finish(frame, workspace):
+def forward_finish(frame, numbers, workspace, tasks):
     """Adds the parts, in their order."""
-    rows, _, outputs = sizes(frame)
-    lanes, parts = up(outputs, WIDTH), parts_of(rows)
-    for run in range(tasks_of(frame) // parts):
+    rows, _, outputs, parts, _ = sizes(numbers)
+    lanes = up(outputs, WIDTH)
+    for run in range(tasks // parts):
         for output in range(outputs):
             total = 0.0
             for part in range(parts):
@@ -117,19 +111,17 @@ def forward_finish(frame, workspace):
             result(frame, 0)[run * outputs + output] = total / rows
 
 
-def backward_plan(frame, out):
+def backward_plan(rows, h, outputs):
     """Results: the gradients of the hidden states, the kernel and the bias; argument 4 is that of the result."""
-    _, h, outputs = sizes(frame)
-    use_huge_pages(frame, 0)
-    lanes, units, tasks = up(outputs, WIDTH), up(h, WIDTH), tasks_of(frame)
+    lanes, units, parts = up.py_func(outputs, WIDTH), up.py_func(h, WIDTH), parts_of(rows)
     scratch = (h + 1) * lanes + outputs * units + lanes + BLOCK * (input_stride(h) + lanes + units)
-    set_plan(out, tasks, tasks * up(h + 1, GRADIENT_ROWS) * lanes, scratch)
+    return Plan(parts, up.py_func(h + 1, GRADIENT_ROWS) * lanes, scratch, (rows, h, outputs, parts, input_stride(h)))
 
 
-def backward_task(frame, workspace, scratch, index):
+def backward_task(frame, numbers, workspace, scratch, index):
     """The hidden states' gradients of one part of one run, and its share of the parameters'."""
-    rows, h, outputs = sizes(frame)
-    lanes, units, stride, parts = up(outputs, WIDTH), up(h, WIDTH), input_stride(h), parts_of(rows)
+    rows, h, outputs, parts, stride = sizes(numbers)
+    lanes, units = up(outputs, WIDTH), up(h, WIDTH)
     run, part = index // parts, index % parts
     weights = as_floats(scratch)
     transposed = weights + (h + 1) * lanes
@@ -150,7 +142,7 @@ def backward_task(frame, workspace, scratch, index):
     end = (part + 1) * rows // parts
     for first in range(part * rows // parts, end, BLOCK):
         count, at = min(BLOCK, end - first), run * rows + first
-        fill_errors(frame, at, count, h, outputs, weights, inputs, errors)
+        fill_errors(frame, at, count, h, outputs, stride, weights, inputs, errors)
         for row in range(count):
             for lane in range(0, lanes, WIDTH):
                 p = errors + (row * lanes + lane)
@@ -163,16 +155,14 @@ def backward_task(frame, workspace, scratch, index):
         add_gradient(inputs, stride, h + 1, count, (errors,), lanes, lanes // WIDTH, dweights)
 
 
-def backward_finish(frame, workspace):
+def backward_finish(frame, numbers, workspace, tasks):
     """Adds the parts of the parameters' gradients, in their order."""
-    rows, h, outputs = sizes(frame)
-    lanes, parts = up(outputs, WIDTH), parts_of(rows)
+    rows, h, outputs, parts, stride = sizes(numbers)
+    lanes = up(outputs, WIDTH)
     dkernel, dbias = result(frame, 1), result(frame, 2)
-    for i in range(result_size(frame, 1)):
-        dkernel[i] = 0
-    for i in range(result_size(frame, 2)):
-        dbias[i] = 0
-    for index in range(tasks_of(frame)):
+    zero(dkernel, tasks // parts * h * outputs)
+    zero(dbias, tasks // parts * outputs)
+    for index in range(tasks):
         run = index // parts
         dweights = as_floats(workspace) + index * up(h + 1, GRADIENT_ROWS) * lanes
         for output in range(outputs):

@@ -1,32 +1,39 @@
 """What generated kernels call: memory copied and packed, and how work is cut."""
 
-import numba
+import functools
+
 import numpy as np
 
 from rnn_compare.recurrence.cpu.vector import WIDTH, load, load_some, prefetch, store, store_some
-from rnn_compare.recurrence.cpu.xla_ffi import arg_dim, arg_runs
+from rnn_compare.recurrence.cpu.xla_ffi import njit
 
-inline = numba.njit(forceinline=True, error_model="numpy")
-njit = numba.njit(error_model="numpy")
+inline = functools.partial(njit, forceinline=True)
 
 GROUP, CHUNK = 4, 12  # sequences: a task has so many, or a multiple, up to CHUNK
 BLOCK_BYTES = 32768  # columns of a block of steps in the backward pass
 
 
-@inline
+@inline()
 def up(n, multiple):
     """The next multiple."""
     return (n + multiple - 1) // multiple * multiple
 
 
-@inline
+@inline()
 def fill_zeros(p, count):
     """Zeros up to the next whole vector."""
     for i in range(0, count, WIDTH):
         store(p + i, 0.0)
 
 
-@inline
+@njit()
+def zero(p, count):
+    """Exactly so many zeros."""
+    for i in range(count):
+        p[i] = 0
+
+
+@inline()
 def copy(source, target, count):
     """Copies floats."""
     whole = count // WIDTH * WIDTH
@@ -36,14 +43,14 @@ def copy(source, target, count):
         target[i] = source[i]
 
 
-@inline
+@inline()
 def prefetch_rows(p, count):
     """Asks for the rows of a step of the block before: the processor doesn't foresee them."""
     for i in range(0, count, 16):
         prefetch(p + i)
 
 
-@njit
+@njit()
 def pack(source, rows, columns, column, width, target, terms, term):
     """One column of weights [rows, columns, width] as packed weights [block, row, term, lane]; a width of 1 fills all lanes."""
     for block in range(up(width, WIDTH) // WIDTH):
@@ -57,7 +64,7 @@ def pack(source, rows, columns, column, width, target, terms, term):
                 store(q, load_some(p, width - block * WIDTH))
 
 
-@njit
+@njit()
 def pack_transposed(source, units, columns, column, width, target, terms, term):
     """The same column, of `units` rows, transposed: packed weights [block of units, k < width, term, lane]."""
     for block in range(up(units, WIDTH) // WIDTH):
@@ -68,14 +75,14 @@ def pack_transposed(source, units, columns, column, width, target, terms, term):
                 q[lane] = source[(unit * columns + column) * width + k] if unit < units else np.float32(0)
 
 
-@njit
+@njit()
 def pack_vector(source, width, target):
     """A vector, padded with zeros; a width of 1 fills all lanes."""
     for i in range(up(width, WIDTH)):
         target[i] = source[0] if width == 1 else (source[i] if i < width else np.float32(0))
 
 
-@njit
+@njit()
 def add_partial(partial, rows, columns, width, target):
     """Adds a task's share [row, column, unit] of a gradient to the gradient [rows, columns, width]."""
     units = up(width, WIDTH)
@@ -85,31 +92,25 @@ def add_partial(partial, rows, columns, width, target):
             store_some(p, load_some(p, left) + load(partial + (i * units + unit)), left)
 
 
-@inline
-def chunks_of(batch):
-    """How many tasks share a batch: a power of two, for the sake of the processor's cores."""
-    chunks = 1
-    while up(batch, GROUP) >= chunks * CHUNK:
-        chunks *= 2
-    return chunks
-
-
-@inline
-def chunk(index, batch):
-    """run, first row and number of rows of a task."""
-    chunks, groups = chunks_of(batch), up(batch, GROUP) // GROUP
-    i = index % chunks
+@inline()
+def chunk(index, batch, chunks):
+    """run, first row and number of rows of a task, of which so many share a batch."""
+    groups, i = up(batch, GROUP) // GROUP, index % chunks
     first = i * groups // chunks * GROUP
     return index // chunks, first, min((i + 1) * groups // chunks * GROUP, batch) - first
 
 
-@inline
-def tasks_of(frame):
-    """How many tasks there are; argument 0 is [..., T, B, F]."""
-    return arg_runs(frame, 0, 3) * chunks_of(arg_dim(frame, 0, 2))
+# How work is cut, by shapes alone: no bit depends on the number of threads, nor on the width of a vector.
 
 
-@inline
+def chunks_of(batch):
+    """How many tasks share a batch: a power of two, for the sake of the processor's cores."""
+    chunks = 1
+    while up.py_func(batch, GROUP) >= chunks * CHUNK:
+        chunks *= 2
+    return chunks
+
+
 def steps_of_block(width):
-    """How many steps the backward pass takes at once, for so many units in all columns; no vector width changes it."""
+    """How many steps the backward pass takes at once, for so many units in all columns."""
     return max(1, BLOCK_BYTES // (4 * CHUNK * width))

@@ -6,10 +6,12 @@ number of threads changes no bit of a result.
 """
 
 import ctypes
+import math
 import sys
+from typing import NamedTuple
 
 import llvmlite.binding
-import numba
+import numpy as np
 from llvmlite import ir
 from numba import types
 from numba.core import cgutils
@@ -27,16 +29,21 @@ from rnn_compare.recurrence.cpu.xla_ffi import (
     ScheduleArgs,
     all_float32,
     answer_metadata,
+    attribute,
     call1,
-    call2,
     call4,
+    call5,
     error,
     fetch_add,
     free,
     malloc,
+    njit,
     peek,
     poke,
+    right_sizes,
+    runs_of,
     text,
+    use_huge_pages,
     word,
 )
 
@@ -95,10 +102,35 @@ def set_float_mode(typingctx, mode):
 
 # --- The tasks.
 
-#
+# What a handler is told of the arrays, an attribute of 64-bit words, see `Plan.words`.
+_TASKS_OF_RUN, _SHARE, _SCRATCH_FLOATS, _NUMBERS, _SIZES, _SIZE_OF_RUN = range(0, 48, 8)
+
+
+class Plan(NamedTuple):
+    """How a kernel works on arrays of certain shapes.
+
+    Attributes:
+        tasks: how many tasks share a run.
+        workspace: floats that each task leaves for the end.
+        scratch: floats that a task needs while it works.
+        numbers: what else the kernel wants to know.
+    """
+
+    tasks: int
+    workspace: int
+    scratch: int
+    numbers: tuple[int, ...]
+
+    def words(self, operands, results):
+        """The attribute that tells a handler: the plan, and how many elements the arrays of one run have."""
+        sizes = [len(operands), *(math.prod(a.shape) for a in operands)]
+        sizes += [len(results), *(math.prod(a.shape) for a in results)]
+        head = (self.tasks, self.workspace, self.scratch, 4 + len(sizes))
+        return np.array([*head, *sizes, *self.numbers], np.int64)
+
+
 # The state of one call, shared by all threads that help: 64-bit words at these offsets.
-# plan() fills in the first three.
-_TOTAL, _WORKSPACE, _SCRATCH_BYTES, _NEXT, _DONE, _USERS, _FRAME, _TASK, _SCHEDULE = range(0, 72, 8)
+_TOTAL, _WORKSPACE, _SCRATCH_BYTES, _NEXT, _DONE, _USERS, _FRAME, _TASK, _WORDS, _SCHEDULE = range(0, 80, 8)
 _STATE_SIZE = _SCHEDULE + ctypes.sizeof(ScheduleArgs)
 
 _SCHEDULE_FUNCTION = Api.ThreadPool_Schedule.offset
@@ -112,7 +144,7 @@ _NUM_THREADS_SIZE = ctypes.sizeof(NumThreadsArgs)
 _API_SIZE = ctypes.sizeof(Api)
 
 
-@numba.njit
+@njit()
 def _refused(api, error):
     """Whether a function of the API returned an error, which is dropped."""
     if error == 0:
@@ -126,7 +158,7 @@ def _refused(api, error):
     return True
 
 
-@numba.njit
+@njit()
 def num_threads(frame):
     """How many threads XLA's pool has; 0 if there is none."""
     api = peek(frame + API)
@@ -142,14 +174,14 @@ def num_threads(frame):
     return threads
 
 
-@numba.njit
+@njit()
 def _leave(state):
     """The last user of the state frees it."""
     if fetch_add(state + _USERS, -1) == 1:
         free(state)
 
 
-@numba.njit
+@njit()
 def _call_helpers(frame, state, helper, count):
     """Asks XLA's pool to run the helper `count` times, some time, perhaps too late."""
     api, args = peek(frame + API), state + _SCHEDULE
@@ -165,20 +197,12 @@ def _call_helpers(frame, state, helper, count):
             break
 
 
-@numba.njit
-def set_plan(out, tasks, workspace_floats, scratch_floats):
-    """What a plan has to say; fewer than no tasks refuse the arrays."""
-    poke(out + _TOTAL, tasks)
-    poke(out + _WORKSPACE, workspace_floats)
-    poke(out + _SCRATCH_BYTES, 4 * scratch_floats)
-
-
-@numba.njit
+@njit()
 def _align(address):
     return (address + 63) // 64 * 64
 
 
-@numba.njit
+@njit()
 def _work(state, scratch):
     """Runs tasks until none is left.
 
@@ -191,8 +215,9 @@ def _work(state, scratch):
         index = fetch_add(state + _NEXT, 1)
         if index >= peek(state + _TOTAL):
             break
-        frame, workspace = peek(state + _FRAME), peek(state + _WORKSPACE)
-        call4(peek(state + _TASK), (frame, _align(workspace), _align(scratch), index))
+        frame, words, workspace = peek(state + _FRAME), peek(state + _WORDS), peek(state + _WORKSPACE)
+        numbers = words + 8 * peek(words + _NUMBERS)
+        call5(peek(state + _TASK), (frame, numbers, _align(workspace), _align(scratch), index))
         fetch_add(state + _DONE, 1)
     set_float_mode(mode)
 
@@ -206,7 +231,7 @@ def help_out(state):
     _leave(state)
 
 
-def handle(frame, plan, task, finish, helper):
+def handle(frame, task, finish, helper):
     """What a handler does; the rest are addresses of C functions."""
     if answer_metadata(frame):
         return 0
@@ -214,22 +239,22 @@ def handle(frame, plan, task, finish, helper):
         return error(frame, INTERNAL, text("the structs of this XLA are too small"))
     if not all_float32(frame):
         return error(frame, INVALID_ARGUMENT, text("the kernels read and write float32, and were given another type"))
+    words = attribute(frame)
+    runs = runs_of(frame, peek(words + _SIZE_OF_RUN))
+    if not right_sizes(frame, runs, words + _SIZES):
+        return error(frame, INVALID_ARGUMENT, text("an array has another size than the kernel was told"))
+    use_huge_pages(frame)
+    tasks = runs * peek(words + _TASKS_OF_RUN)
+    scratch_bytes = 4 * peek(words + _SCRATCH_FLOATS) + 64
     state = malloc(_STATE_SIZE)
-    if state == 0:
-        return error(frame, RESOURCE_EXHAUSTED, text("no memory for a recurrence"))
-    call2(plan, (frame, state))
-    if peek(state + _TOTAL) < 0:
-        free(state)
-        return error(frame, INVALID_ARGUMENT, text("an array has another shape than the kernel was made for"))
-    scratch_bytes = peek(state + _SCRATCH_BYTES) + 64
-    workspace = malloc(4 * peek(state + _WORKSPACE) + 64)
+    workspace = malloc(4 * tasks * peek(words + _SHARE) + 64)
     scratch = malloc(scratch_bytes)
-    if workspace == 0 or scratch == 0:
+    if state == 0 or workspace == 0 or scratch == 0:
         free(state)
         free(workspace)
         free(scratch)
         return error(frame, RESOURCE_EXHAUSTED, text("no memory for a recurrence"))
-    tasks = peek(state + _TOTAL)
+    poke(state + _TOTAL, tasks)
     poke(state + _WORKSPACE, workspace)
     poke(state + _SCRATCH_BYTES, scratch_bytes)
     poke(state + _NEXT, 0)
@@ -237,11 +262,12 @@ def handle(frame, plan, task, finish, helper):
     poke(state + _USERS, 1)
     poke(state + _FRAME, frame)
     poke(state + _TASK, task)
+    poke(state + _WORDS, words)
     _call_helpers(frame, state, helper, min(num_threads(frame), tasks) - 1)
     _work(state, scratch)
     while fetch_add(state + _DONE, 0) < tasks:
         _give_way()
-    call2(finish, (frame, _align(workspace)))
+    call4(finish, (frame, words + 8 * peek(words + _NUMBERS), _align(workspace), tasks))
     free(scratch)
     free(workspace)
     _leave(state)

@@ -6,13 +6,13 @@ partial sums; a gradient over the rows one after the other.
 
 import functools
 
-import numba
 from llvmlite import ir
 from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
 from rnn_compare.recurrence.cpu.vector import GRADIENT_ROWS, TILE_ROWS, VEC, WIDTH, at, emit_fma, floats, splat
+from rnn_compare.recurrence.cpu.xla_ffi import njit
 
 _I64 = ir.IntType(64)
 
@@ -89,7 +89,7 @@ def product(segments, outputs, add):
 
         return types.void(sources, strides, counts, weights, types.intp, targets, types.intp), codegen
 
-    @numba.njit(error_model="numpy")
+    @njit()
     def multiply(sources, strides, counts, weights, blocks, targets, stride):
         for block in range(blocks):
             tile(sources, strides, counts, weights, block, targets, stride)
@@ -155,7 +155,7 @@ def outer(columns):
     """
     moved = _moved(columns)
 
-    @numba.njit(error_model="numpy")
+    @njit()
     def add(source, source_stride, count, rows, columns_, stride, blocks, target):
         units = blocks * WIDTH
         k = 0

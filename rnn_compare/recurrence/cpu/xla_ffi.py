@@ -6,6 +6,7 @@ with ctypes, only to let ctypes compute the offsets of their fields; compiled co
 """
 
 import ctypes
+import functools
 import sys
 from ctypes import c_int, c_int64, c_size_t, c_uint32, c_void_p
 
@@ -13,6 +14,9 @@ import numba
 from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic
+
+# Only other compiled code calls what is compiled: Numba need not make it callable from Python.
+njit = functools.partial(numba.njit, error_model="numpy", no_cpython_wrapper=True, no_cfunc_wrapper=True)
 
 # --- The C structs.
 
@@ -42,6 +46,12 @@ Buffer = _struct("Buffer", ("dtype", c_int), ("data", c_void_p), ("rank", c_int6
 # XLA_FFI_Args, XLA_FFI_Rets: arguments and results are arrays of pointers to buffers
 Buffers = _struct("Buffers", ("size", c_int64), ("types", c_void_p), ("items", c_void_p))
 Attrs = _struct("Attrs", ("size", c_int64), ("types", c_void_p), ("names", c_void_p), ("items", c_void_p))
+
+
+class Array(ctypes.Structure):
+    _fields_ = [("dtype", c_int), ("size", c_size_t), ("data", c_void_p)]
+
+
 CallFrame = _struct(
     "CallFrame",
     ("api", c_void_p),
@@ -175,7 +185,7 @@ def _caller(count):
     return call
 
 
-call1, call2, call4, call5 = map(_caller, (1, 2, 4, 5))
+call1, call4, call5 = map(_caller, (1, 4, 5))
 
 
 @intrinsic(prefer_literal=True)
@@ -196,56 +206,62 @@ free = types.ExternalFunction("free", types.void(word))
 
 _ARGS = CallFrame.args.offset + Buffers.items.offset
 _RESULTS = CallFrame.results.offset + Buffers.items.offset
+_ATTRS = CallFrame.attrs.offset + Attrs.items.offset
 _COUNT, _ITEMS, _DTYPE = Buffers.size.offset, Buffers.items.offset, Buffer.dtype.offset
+_ARRAY_DATA = Array.data.offset
 _DATA, _DIMS, _RANK = Buffer.data.offset, Buffer.dims.offset, Buffer.rank.offset
 
 
-@numba.njit
+@njit()
 def arg(frame, i):
     """The data of argument i."""
     return as_floats(peek(peek(peek(frame + _ARGS) + 8 * i) + _DATA))
 
 
-@numba.njit
+@njit()
 def result(frame, i):
     """The data of result i."""
     return as_floats(peek(peek(peek(frame + _RESULTS) + 8 * i) + _DATA))
 
 
-@numba.njit
-def arg_dim(frame, i, axis):
-    """The size of argument i along an axis counted from the end (1 is the last)."""
-    buffer = peek(peek(frame + _ARGS) + 8 * i)
-    return peek(peek(buffer + _DIMS) + 8 * (peek(buffer + _RANK) - axis))
-
-
-@numba.njit
-def arg_rank(frame, i):
-    """How many axes argument i has."""
-    return peek(peek(peek(frame + _ARGS) + 8 * i) + _RANK)
-
-
-@numba.njit
-def _size(buffer, last):
+@njit()
+def _size(buffer):
+    """The number of elements of a buffer."""
     size = 1
-    for axis in range(peek(buffer + _RANK) - last):
+    for axis in range(peek(buffer + _RANK)):
         size *= peek(peek(buffer + _DIMS) + 8 * axis)
     return size
 
 
-@numba.njit
-def arg_runs(frame, i, axes):
-    """The product of the sizes of argument i's axes, less the last ones."""
-    return _size(peek(peek(frame + _ARGS) + 8 * i), axes)
+@njit()
+def attribute(frame):
+    """The data of a handler's only attribute, an array of 64-bit words."""
+    return peek(peek(peek(frame + _ATTRS)) + _ARRAY_DATA)
 
 
-@numba.njit
-def result_size(frame, i):
-    """The number of elements of result i."""
-    return _size(peek(peek(frame + _RESULTS) + 8 * i), 0)
+@njit()
+def runs_of(frame, size):
+    """How many runs argument 0 holds, if one has so many elements."""
+    return _size(peek(peek(frame + _ARGS))) // size
 
 
-@numba.njit
+@njit()
+def right_sizes(frame, runs, sizes):
+    """Whether arguments and results have so many elements: the words at `sizes`, first how many there are of them.
+
+    Each is the size of one run.
+    """
+    for buffers in (frame + _ARGS - _ITEMS, frame + _RESULTS - _ITEMS):
+        if peek(buffers + _COUNT) != peek(sizes):
+            return False
+        for i in range(peek(sizes)):
+            if _size(peek(peek(buffers + _ITEMS) + 8 * i)) != runs * peek(sizes + 8 * (i + 1)):
+                return False
+        sizes += 8 * (peek(sizes) + 1)
+    return True
+
+
+@njit()
 def all_float32(frame):
     """Whether every argument and every result is float32, the only type that handlers read and write."""
     for buffers in (frame + _ARGS - _ITEMS, frame + _RESULTS - _ITEMS):
@@ -260,22 +276,23 @@ _HUGE_PAGES_FROM, _PAGE, _MADV_HUGEPAGE = 1 << 23, 4096, 14
 if sys.platform == "linux":
     _madvise = types.ExternalFunction("madvise", types.int32(word, word, types.int32))
 
-    @numba.njit
-    def use_huge_pages(frame, i):
-        """Lets Linux back a big result with 2 MB pages.
+    @njit()
+    def use_huge_pages(frame):
+        """Lets Linux back big results with 2 MB pages.
 
-        XLA's memory for it is fresh from the system: touching it page by page can cost as
+        XLA's memory for them is fresh from the system: touching it page by page can cost as
         much as computing it. Where the system doesn't want that, nothing happens.
         """
-        buffer = peek(peek(frame + _RESULTS) + 8 * i)
-        start = (peek(buffer + _DATA) + _PAGE - 1) // _PAGE * _PAGE
-        size = peek(buffer + _DATA) + 4 * _size(buffer, 0) - start
-        if size > _HUGE_PAGES_FROM:
-            _madvise(start, size // _PAGE * _PAGE, _MADV_HUGEPAGE)
+        for i in range(peek(frame + _RESULTS - _ITEMS + _COUNT)):
+            buffer = peek(peek(frame + _RESULTS) + 8 * i)
+            start = (peek(buffer + _DATA) + _PAGE - 1) // _PAGE * _PAGE
+            size = peek(buffer + _DATA) + 4 * _size(buffer) - start
+            if size > _HUGE_PAGES_FROM:
+                _madvise(start, size // _PAGE * _PAGE, _MADV_HUGEPAGE)
 else:
 
-    @numba.njit
-    def use_huge_pages(frame, i):
+    @njit()
+    def use_huge_pages(frame):
         """Does nothing outside Linux."""
 
 
@@ -291,7 +308,7 @@ _MINOR = Metadata.api_version.offset + ApiVersion.minor.offset
 _TRAITS = Metadata.traits.offset
 
 
-@numba.njit
+@njit()
 def answer_metadata(frame):
     """Whether XLA only asked which API version the handler is for; answers it if so."""
     extension = peek(frame + _EXTENSIONS)
@@ -309,7 +326,7 @@ _ERROR_CREATE_SIZE = ctypes.sizeof(ErrorCreateArgs)
 _MESSAGE, _CODE = ErrorCreateArgs.message.offset, ErrorCreateArgs.code.offset
 
 
-@numba.njit
+@njit()
 def error(frame, code, message):
     """An error for XLA, which it raises in Python; `message` is a `text`."""
     args = malloc(_ERROR_CREATE_SIZE)
