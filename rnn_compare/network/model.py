@@ -86,7 +86,7 @@ def make_model(config: ConfigDict) -> Model:
         recurrent_init=config.model.recurrent_init,
         bias_init=config.model.bias_init,
     )
-    return Model(cell, config.data.window, pick(config.train.backend, cell))
+    return Model(cell, config.data.window, pick(config.train.backend, cell, config.data.window))
 
 
 def losses(squared_errors: jax.Array) -> dict[str, jax.Array]:

@@ -1,44 +1,50 @@
-"""A cell applied over time: one boundary, several backends, all the same function.
+"""A step applied over time: one boundary, several backends, all the same function.
 
-A backend is a function `(cell, params, x, carry) -> (hidden states, last carry)`, listed in `BACKENDS`.
+A backend is a function `(step, params, x, carry) -> (outputs, last carry)`, listed in `BACKENDS`.
 """
 
 from collections.abc import Callable
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 from absl import logging
 
 from rnn_compare.cells import Carry, RecurrentCell
 from rnn_compare.recurrence import cpu, scan
+from rnn_compare.recurrence.read import StepFunction
 
-Backend = Callable[[RecurrentCell, Any, jax.Array, Carry], tuple[jax.Array, Carry]]
+Backend = Callable[[StepFunction, Any, jax.Array, Any], tuple[jax.Array, Any]]
 
 BACKENDS: dict[str, Backend] = {"scan": scan.recurrence, "cpu": cpu.recurrence}
 
 
-def pick(backend: str, cell: RecurrentCell) -> str:
+def pick(backend: str, cell: RecurrentCell, features: int) -> str:
     """The backend that computes a cell here, in float32.
 
     Args:
         backend: a name in `BACKENDS`, or "auto", whose choice is logged.
         cell: the cell.
+        features: the size of its input, F.
 
     Raises:
         ValueError: the backend was asked for by name and cannot serve; says why.
     """
+    if backend == "scan":
+        return backend
     platform = jax.default_backend()
-    why_not_cpu = None
+    x = jax.ShapeDtypeStruct((1, 1, features), jnp.float32)
+    params = jax.eval_shape(lambda: cell.init(jax.random.key(0), cell.initialize_carry(None, (1, features)), jnp.zeros((1, features)))["params"])
     if platform != "cpu":
-        why_not_cpu = f"it runs on a CPU, and JAX runs on {platform} here"
-    elif False:
-        why_not_cpu = f"it has no kernel for {type(cell).__name__}"
-    if backend == "cpu" and why_not_cpu:
-        raise ValueError(f"the backend cpu cannot serve: {why_not_cpu}; use scan or auto")
+        why_not: str | None = f"it runs on a CPU, and JAX runs on {platform} here"
+    else:
+        why_not = cpu.why_not(cell.step, params, x, jax.eval_shape(lambda: cell.initialize_carry(None, (1, features))))
+    if backend == "cpu" and why_not:
+        raise ValueError(f"the backend cpu cannot serve {type(cell).__name__}: {why_not}; use scan or auto")
     if backend != "auto":
         return backend
-    picked = "scan" if why_not_cpu else "cpu"
-    logging.info("recurrence backend: %s%s", picked, f" (not cpu: {why_not_cpu})" if why_not_cpu else "")
+    picked = "scan" if why_not else "cpu"
+    logging.info("recurrence backend: %s%s", picked, f" (not cpu: {why_not})" if why_not else "")
     return picked
 
 

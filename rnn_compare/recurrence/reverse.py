@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from rnn_compare.recurrence.graph import Node, Unsupported, is_constant
-from rnn_compare.recurrence.trace import Tracer, Value
+from rnn_compare.recurrence.trace import Tracer, Value, bind
 
 BOOLEAN = frozenset("lt le gt ge eq ne and or not".split())
 
@@ -92,8 +92,7 @@ class _Reverse:
             raise Unsupported("a function with a derivative of its own is given a parameter")
 
         def function(*operands: jax.Array) -> Any:
-            functions, params = eqn.primitive.get_bind_params(eqn.params)
-            return eqn.primitive.bind(*functions, *operands, **params)[place]
+            return bind(eqn, list(operands))[place]
 
         real = [isinstance(o, Value) and jnp.issubdtype(v.aval.dtype, jnp.floating) for o, v in zip(operands, eqn.invars, strict=True)]
         shape = eqn.outvars[place].aval.shape

@@ -17,38 +17,7 @@ from rnn_compare.recurrence.cpu import compiled, functions, support, tiles, vect
 from rnn_compare.recurrence.cpu.emit import ONE, Kernel, Segment, Source
 from rnn_compare.recurrence.cpu.tasks import Plan
 from rnn_compare.recurrence.graph import Node, Step, Unsupported
-from rnn_compare.recurrence.read import read
-
-
-def why_not(step: Callable, params: Any, x: jax.Array, carry: Any) -> str | None:
-    """Why no kernel can be made of a step, or None if one can; only shapes and types are read."""
-    try:
-        jax.eval_shape(functools.partial(recurrence, step), params, x, carry)
-    except Unsupported as why:
-        return str(why)
-    return None
-
-
-def recurrence(step: Callable, params: Any, x: jax.Array, carry: Any) -> tuple[jax.Array, Any]:
-    """See `rnn_compare.recurrence.recurrence`; float32 only.
-
-    Under `jax.vmap`, every operand gets the leading axis, and the runs are computed side by side in one call.
-
-    Raises:
-        Unsupported: no kernel can be made of the step; says why.
-        ValueError: the carry is not of the input's batch.
-    """
-    leaves, tree = jax.tree.flatten(carry)
-    T, B, _ = x.shape
-    for leaf in leaves:
-        if leaf.shape[:1] != (B,):
-            raise ValueError(f"the input has a batch of {B}, and the carry is {leaf.shape}")
-    graph, arrays = read(step, params, carry, jax.ShapeDtypeStruct(x.shape[1:], x.dtype))
-    kernels = kernels_of(graph)
-    if T == 0 or B == 0:
-        return jnp.zeros((T, B, graph.doutput.width)), carry
-    ys, last = _recurrence(kernels, kernels.weights(arrays), kernels.extras(arrays), x, leaves)
-    return ys, jax.tree.unflatten(tree, last)
+from rnn_compare.recurrence.read import StepFunction, read
 
 
 class Kernels:
@@ -85,6 +54,42 @@ class Kernels:
 def kernels_of(step: Step) -> Kernels:
     """The kernels of a step, made once."""
     return Kernels(step)
+
+
+def why_not(step: StepFunction, params: Any, x: Any, carry: Any) -> str | None:
+    """Why no kernel can be made of a step, or None if one can; only shapes and types are read, nothing is compiled."""
+    try:
+        jax.eval_shape(lambda *operands: _read(step, *operands)[1:], params, x, carry)
+    except Unsupported as why:
+        return str(why)
+    return None
+
+
+def _read(step: StepFunction, params: Any, x: jax.Array, carry: Any) -> tuple[Kernels, list[jax.Array], list[jax.Array]]:
+    """The kernels of a step, and their operands that are made of the parameters."""
+    graph, arrays = read(step, params, carry, jax.ShapeDtypeStruct(x.shape[1:], x.dtype))
+    kernels = kernels_of(graph)
+    return kernels, kernels.weights(arrays), kernels.extras(arrays)
+
+
+def recurrence(step: StepFunction, params: Any, x: jax.Array, carry: Any) -> tuple[jax.Array, Any]:
+    """See `rnn_compare.recurrence.recurrence`; float32 only.
+
+    Under `jax.vmap`, every operand gets the leading axis, and the runs are computed side by side in one call.
+
+    Raises:
+        Unsupported: no kernel can be made of the step; says why.
+        ValueError: the carry is not of the input's batch.
+    """
+    leaves, tree = jax.tree.flatten(carry)
+    T, B, _ = x.shape
+    kernels, weights, extras = _read(step, params, x, carry)
+    if wrong := [leaf.shape for leaf in leaves if leaf.shape[0] != B]:
+        raise ValueError(f"the input has a batch of {B}, and the carry is {wrong[0]}")
+    if T == 0 or B == 0:
+        return jnp.zeros((T, B, kernels.source.step.doutput.width)), carry
+    ys, last = _recurrence(kernels, weights, extras, x, leaves)
+    return ys, jax.tree.unflatten(tree, last)
 
 
 NAMESPACE = {

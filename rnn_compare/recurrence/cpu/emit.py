@@ -623,12 +623,15 @@ class _Backward(_Pass):
             with out.block("for block_start in range((steps - 1) // block_steps * block_steps, -1, -block_steps):"):
                 out("block_count = min(block_steps, steps - block_start)")
                 self._fill()
+                columns = {node: ("columns_row", f"c{i}", True) for node, i in of._index.items()}
+                later, self.where = self.where, self.where | columns  # cotangents come to the columns later
                 with out.block("for s in range(block_count):"):
                     self._step_start()
                     with out.block("for tile in range(0, count, TILE_ROWS):"):
                         out("end = min(tile + TILE_ROWS, count)")
                         for stage in self.recompute.stages:
                             self._stage(self.recompute, stage)
+                self.where = later
                 with out.block("for s in range(block_count - 1, -1, -1):"):
                     self._step_start()
                     self._prefetch()
