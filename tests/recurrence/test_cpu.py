@@ -1,4 +1,4 @@
-"""What is particular to the CPU backend: activations, threads, the cache of machine code, what it refuses."""
+"""What is particular to the CPU backend: threads, the cache of machine code, what it refuses."""
 
 import ctypes
 import hashlib
@@ -15,54 +15,7 @@ import pytest
 
 from rnn_compare.cells import CELLS, RecurrentCell
 from rnn_compare.recurrence import cpu, pick, recurrence
-from rnn_compare.recurrence.cpu import compiled, kernels, vector, xla_ffi
-
-
-def on_vectors(function):
-    """A kernel's function of one vector, as a function of an array whose length is a multiple of 16."""
-
-    @numba.cfunc("void(int64, int64, int64)")
-    def apply(source, target, count):
-        for i in range(0, count, vector.WIDTH):
-            vector.store(xla_ffi.as_floats(target) + i, function(vector.load(xla_ffi.as_floats(source) + i)))
-
-    def applied(x):
-        x = np.ascontiguousarray(x, np.float32)
-        out = np.empty_like(x)
-        apply.ctypes(x.ctypes.data, out.ctypes.data, len(x))
-        return out
-
-    return applied
-
-
-def sigmoid(x):
-    return np.where(x < 0, np.exp(np.minimum(x, 0)) / (1 + np.exp(np.minimum(x, 0))), 1 / (1 + np.exp(-np.abs(x))))
-
-
-ACTIVATIONS = {"tanh": (kernels.tanh, np.tanh), "sigmoid": (kernels.sigmoid, sigmoid)}
-
-
-@pytest.mark.parametrize("every", [997, pytest.param(97, marks=pytest.mark.slow)])
-@pytest.mark.parametrize("name", ACTIVATIONS)
-def test_activations_are_right_to_3_ulp_everywhere(name, every):
-    function, exact = ACTIVATIONS[name]
-    positive = np.arange(0, 0x7F800000, every, np.uint32).view(np.float32)
-    x = np.concatenate([positive, -positive])
-    x = x[: len(x) // 16 * 16]
-    ours, expected = on_vectors(function)(x), exact(x.astype(np.float64))
-    normal = np.abs(expected) > np.finfo(np.float32).tiny
-    ulp = np.abs(ours - expected) / np.spacing(np.abs(expected).astype(np.float32)).astype(np.float64)
-    assert ulp[normal].max() < 3
-    assert np.abs(ours - expected)[~normal].max() <= np.finfo(np.float32).tiny  # denormals may be zero
-    assert np.abs(ours).max() <= 1
-
-
-@pytest.mark.parametrize("name", ACTIVATIONS)
-def test_activations_of_what_is_not_finite(name):
-    function, exact = ACTIVATIONS[name]
-    x = np.array([np.nan, np.inf, -np.inf, 0.0] * 4, np.float32)
-    with np.errstate(all="ignore"):
-        np.testing.assert_allclose(on_vectors(function)(x), exact(x), rtol=1e-6, atol=1e-37)
+from rnn_compare.recurrence.cpu import compiled, xla_ffi
 
 
 def hashes(cells, T, gradients):

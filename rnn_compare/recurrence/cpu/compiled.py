@@ -19,14 +19,14 @@ from numba import types
 from numba.core.registry import cpu_target
 
 from rnn_compare.recurrence.cpu.tasks import handle, help_out
+from rnn_compare.recurrence.cpu.vector import CPU, FEATURES, WIDTH
 from rnn_compare.recurrence.cpu.xla_ffi import call4, word
 
 
 @functools.cache
 def cache_folder():
     """Where machine code is kept: one folder for each version of anything that matters."""
-    features = llvm.get_host_cpu_features().flatten()
-    key = [llvm.get_host_cpu_name(), features, sys.version, platform.platform()]
+    key = [CPU, FEATURES, str(WIDTH), sys.version, platform.platform()]
     key += [numba.__version__, llvmlite.__version__]
     for source in sorted(pathlib.Path(__file__).parent.glob("*.py")):
         key.append(source.read_text())
@@ -62,8 +62,8 @@ def _write(name, symbol, machine_code):
 def _target_machine():
     triple = llvm.get_process_triple()
     return llvm.Target.from_triple(triple).create_target_machine(
-        cpu=llvm.get_host_cpu_name(),
-        features=llvm.get_host_cpu_features().flatten(),
+        cpu=CPU,
+        features=FEATURES,
         opt=3,
         reloc="static" if triple.startswith("x86") else "default",
         jit=True,

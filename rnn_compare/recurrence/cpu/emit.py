@@ -15,6 +15,7 @@ weights. Of size T it keeps the states; no [T, B, nH] array ever exists.
 import dataclasses
 import functools
 import hashlib
+import math
 import re
 from collections.abc import Callable, Iterable, Iterator
 
@@ -854,4 +855,4 @@ def tuple_of(parts: Iterable[str]) -> str:
 
 def literal(value: float) -> str:
     """A number in words."""
-    return repr(value) if value == value and abs(value) != float("inf") else f"np.float32('{value}')"
+    return repr(value) if math.isfinite(value) else f"np.{value}".replace("np.-", "-np.")

@@ -5,6 +5,7 @@ Python says it. LLVM splits a vector that is too wide for the processor.
 """
 
 import operator
+import os
 
 import llvmlite.binding
 import numba
@@ -15,10 +16,18 @@ from numba.core.typeconv import Conversion
 from numba.core.typing.templates import ConcreteTemplate, infer_global, signature
 from numba.extending import intrinsic, lower_builtin, lower_cast, models, register_model
 
+# The instructions that kernels may use: the processor's, or fewer, so that each kind can be tested on any machine.
+NARROWER = {"": None, "avx2": "haswell", "sse": "nehalem"}
+_ASKED = os.environ.get("RNN_COMPARE_INSTRUCTIONS", "")
+if _ASKED not in NARROWER:
+    raise ValueError(f"RNN_COMPARE_INSTRUCTIONS is {_ASKED!r}, and can be {' or '.join(filter(None, NARROWER))}")
 _features = llvmlite.binding.get_host_cpu_features()
-if _features.get("avx512f"):
+CPU = NARROWER[_ASKED] or llvmlite.binding.get_host_cpu_name()
+FEATURES = "" if _ASKED else _features.flatten()
+# Lanes of a vector, rows of a tile, rows of a tile of gradients.
+if _features.get("avx512f") and not _ASKED:
     WIDTH, TILE_ROWS, GRADIENT_ROWS = 16, 4, 6
-elif _features.get("avx"):
+elif _features.get("avx") and _ASKED != "sse":
     WIDTH, TILE_ROWS, GRADIENT_ROWS = 8, 2, 2  # 16 registers: 2 rows x 4 vectors
 else:
     WIDTH, TILE_ROWS, GRADIENT_ROWS = (4, 4, 6) if _features.get("neon") else (4, 2, 2)
