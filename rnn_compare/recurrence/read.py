@@ -1,10 +1,11 @@
-"""A cell's step read, in both directions: the graph and the arrays that it is about."""
+"""A step read, in both directions: from a function in JAX to a graph and the arrays that it is about."""
 
 from collections.abc import Callable
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jax.extend.core import ClosedJaxpr, jaxpr_as_fun
 
 from rnn_compare.recurrence.graph import Node, Step, Unsupported, ancestors
 from rnn_compare.recurrence.reverse import cotangents
@@ -13,8 +14,8 @@ from rnn_compare.recurrence.trace import Tracer, Value, batch_size
 StepFunction = Callable[[Any, Any, jax.Array], tuple[Any, jax.Array]]
 
 
-def read(step: StepFunction, params: Any, carry: Any, x: Any) -> tuple[Step, dict[int, jax.Array]]:
-    """Reads a step.
+class Problem:
+    """A step, traced: what it computes, apart from the arrays that it is given and those that it closes over.
 
     Args:
         step: a function of (params, carry, x [B, F]) that returns (carry, y [B, W]).
@@ -22,52 +23,82 @@ def read(step: StepFunction, params: Any, carry: Any, x: Any) -> tuple[Step, dic
         carry: a tree of arrays [B, W], of which only shapes and types are read.
         x: an array [B, F], likewise.
 
-    Returns:
-        The graph, and the arrays that its products and vectors name by their number.
+    Attributes:
+        arrays: the arrays that it closes over, and the parameters.
+        carry: the structure of the carry.
 
     Raises:
         Unsupported: no kernel can be made of the step; says why.
     """
-    leaves, tree = jax.tree.flatten(carry)
-    for leaf in (*leaves, x, *jax.tree.leaves(params)):
-        if leaf.dtype != jnp.float32:
-            raise Unsupported(f"the kernels compute in float32, and it is given {leaf.dtype}")
-    if wrong := [leaf.shape for leaf in (*leaves, x) if leaf.ndim != 2]:
-        raise Unsupported(f"a carry or an input is not [batch, units] but {wrong[0]}")
-    sizes = [size for leaf in jax.tree.leaves(params) for size in leaf.shape]
-    batch = batch_size(max([leaf.shape[1] for leaf in (*leaves, x)] + sizes, default=1))
-    rows = [jax.ShapeDtypeStruct((batch, leaf.shape[1]), leaf.dtype) for leaf in (*leaves, x)]
-    closed, shapes = jax.make_jaxpr(step, return_shape=True)(params, jax.tree.unflatten(tree, rows[:-1]), rows[-1])
-    if jax.tree.structure(shapes[0]) != tree or [leaf.shape for leaf in jax.tree.leaves(shapes[0])] != [r.shape for r in rows[:-1]]:
-        raise Unsupported("the step's carry changes its structure or its shapes")
-    tracer = Tracer(batch)
-    graph = tracer.graph
-    states = tuple(graph.leaf("state", leaf.shape[1], i) for i, leaf in enumerate(leaves))
-    input_ = graph.leaf("input", x.shape[1])
-    given = [Value(node, (batch, node.width), 0) for node in (*states, input_)]
-    results = tracer.run(closed.jaxpr, closed.consts, [*map(jnp.asarray, jax.tree.leaves(params)), *given])
-    avals = [var.aval for var in closed.jaxpr.outvars]
-    if len(avals) != len(states) + 1 or len(avals[-1].shape) != 2:
-        raise Unsupported("the step's output is not one array [batch, units]")
-    *last, output = (tracer.node(r, Value(graph.constant(0), a.shape, 0)) for r, a in zip(results, avals, strict=True))
-    dlast = tuple(graph.leaf("cotangent", node.width, i) for i, node in enumerate(states))
-    doutput = graph.leaf("cotangent", avals[-1].shape[1], len(dlast))
-    found = cotangents(tracer, [*zip(last, dlast, strict=True), (output, doutput)])
-    zero = graph.constant(0)
-    gradients = {node: found.get(node, zero) for node in ancestors((*last, output)) if node.op in ("product", "vector")}
-    dstates, dinput = tuple(found.get(state, zero) for state in states), found.get(input_, zero)
-    results = {"last": last, "output": [output], "dstates": dstates, "dinput": [dinput], "gradients": gradients.values()}
-    roots = [node for nodes in results.values() for node in nodes]
-    behind = ancestors(roots)
-    if any(node.op == "concat" for node in behind):
-        raise Unsupported("rows are joined and neither multiplied nor taken apart again")
-    lines = [*map(repr, behind)] + [f"{name}: {' '.join(f'%{n.index}' for n in nodes)}" for name, nodes in results.items()]
-    text = "\n".join([*map(repr, (*states, input_, doutput)), *lines])
-    step_ = Step(text, states, input_, tuple(last), output, dlast, doutput, dstates, dinput, gradients)
-    numbers = {number for node in behind for number in arrays_of(node)}
-    return step_, {number: tracer.arrays[number] for number in sorted(numbers)}
+
+    def __init__(self, step: StepFunction, params: Any, carry: Any, x: Any) -> None:
+        leaves, self.carry = jax.tree.flatten(carry)
+        for leaf in (*leaves, x, *jax.tree.leaves(params)):
+            if leaf.dtype != jnp.float32:
+                raise Unsupported(f"the backend cpu computes in float32, and was given {leaf.dtype}")
+        if wrong := [leaf.shape for leaf in (*leaves, x) if leaf.ndim != 2]:
+            raise Unsupported(f"a carry or an input is not [batch, units] but {wrong[0]}")
+        self._widths = [leaf.shape[1] for leaf in (*leaves, x)]
+        self._batch = batch_size(max(self._widths + [n for leaf in jax.tree.leaves(params) for n in leaf.shape]))
+
+        def traced(batch: int) -> ClosedJaxpr:
+            rows = [jax.ShapeDtypeStruct((batch, width), jnp.float32) for width in self._widths]
+            given = jax.tree.unflatten(self.carry, rows[:-1])
+            closed, (last, _) = jax.make_jaxpr(step, return_shape=True)(params, given, rows[-1])
+            if jax.tree.structure(last) != self.carry or [a.shape for a in jax.tree.leaves(last)] != [r.shape for r in rows[:-1]]:
+                raise Unsupported("the step's carry changes its structure or its shapes")
+            return closed
+
+        self._jaxpr, self._of_batch = traced(self._batch), traced(x.shape[0]).jaxpr
+        self.arrays = [*map(jnp.asarray, self._jaxpr.consts), *map(jnp.asarray, jax.tree.leaves(params))]
+
+    def step(self, arrays: list[jax.Array], carry: list[jax.Array], x: jax.Array) -> tuple[list[jax.Array], jax.Array]:
+        """The step of so many arrays, the carry's leaves and the input."""
+        count = len(self._of_batch.constvars)
+        results = jaxpr_as_fun(ClosedJaxpr(self._of_batch, arrays[:count]))(*arrays[count:], *carry, x)
+        return results[:-1], results[-1]
+
+    def read(self, arrays: list[jax.Array]) -> tuple[Step, dict[int, jax.Array]]:
+        """The graph, and the arrays that its products and vectors name by their number."""
+        tracer, jaxpr, batch = Tracer(self._batch), self._jaxpr.jaxpr, self._batch
+        graph, count = tracer.graph, len(jaxpr.constvars)
+        *states, input_ = nodes = [
+            *(graph.leaf("state", width, i) for i, width in enumerate(self._widths[:-1])),
+            graph.leaf("input", self._widths[-1]),
+        ]
+        given = [Value(node, (batch, node.width), 0) for node in nodes]
+        results = tracer.run(jaxpr, arrays[:count], [*arrays[count:], *given])
+        avals = [var.aval for var in jaxpr.outvars]
+        if len(avals) != len(nodes) or avals[-1].ndim != 2 or avals[-1].shape[0] != batch:
+            raise Unsupported("the step's output is not one array [batch, units]")
+        zero = graph.constant(0)
+        *last, output = (tracer.node(r, Value(zero, aval.shape, 0)) for r, aval in zip(results, avals, strict=True))
+        *dlast, doutput = (graph.leaf("cotangent", aval.shape[1], i) for i, aval in enumerate(avals))
+        found = cotangents(tracer, [*zip(last, dlast, strict=True), (output, doutput)])
+        forward = ancestors((*last, output))
+        gradients = {node: found.get(node, zero) for node in forward if node.op in ("product", "vector")}
+        *dstates, dinput = (found.get(node, zero) for node in nodes)
+        rows = {"last": last, "output": [output], "dstates": dstates, "dinput": [dinput], "gradients": gradients.values()}
+        behind = ancestors(node for row in rows.values() for node in row)
+        if any(node.op == "concat" for node in behind):
+            raise Unsupported("rows are joined, and neither multiplied nor taken apart again")
+        lines = [*map(repr, nodes), *map(repr, behind), repr(doutput)]
+        lines += [f"{name}: {' '.join(f'%{node.index}' for node in row)}" for name, row in rows.items()]
+        step = Step(
+            "\n".join(dict.fromkeys(lines)),
+            tuple(states),
+            input_,
+            tuple(last),
+            output,
+            tuple(dlast),
+            doutput,
+            tuple(dstates),
+            dinput,
+            gradients,
+        )
+        return step, {number: tracer.arrays[number] for node in behind for number in arrays_of(node)}
 
 
 def arrays_of(node: Node) -> tuple[int, ...]:
     """The arrays of the parameters that a node names."""
-    return {"product": lambda: (node.value[0],), "vector": lambda: (node.value,)}.get(node.op, tuple)()
+    return (node.value[0],) if node.op == "product" else (node.value,) if node.op == "vector" else ()

@@ -49,7 +49,7 @@ def on_vectors(function, arguments):
 
 
 def normal_floats(every):
-    """Every so manieth positive and negative float, and the special ones."""
+    """The special numbers, and each `every`-th normal float of both signs."""
     positive = np.arange(0x00800000, 0x7F800000, every, np.uint32).view(np.float32)
     return np.concatenate([SPECIALS, positive, -positive])
 

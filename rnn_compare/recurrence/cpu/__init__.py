@@ -13,11 +13,13 @@ import jax.numpy as jnp
 import numpy as np
 from jax.custom_derivatives import SymbolicZero
 
+from rnn_compare.recurrence import scan
 from rnn_compare.recurrence.cpu import compiled, functions, support, tiles, vector, xla_ffi
 from rnn_compare.recurrence.cpu.emit import ONE, Kernel, Segment, Source
 from rnn_compare.recurrence.cpu.tasks import Plan
 from rnn_compare.recurrence.graph import Node, Step, Unsupported
-from rnn_compare.recurrence.read import StepFunction, read
+from rnn_compare.recurrence.linear import linear
+from rnn_compare.recurrence.read import Problem, StepFunction
 
 
 class Kernels:
@@ -58,18 +60,16 @@ def kernels_of(step: Step) -> Kernels:
 
 def why_not(step: StepFunction, params: Any, x: Any, carry: Any) -> str | None:
     """Why no kernel can be made of a step, or None if one can; only shapes and types are read, nothing is compiled."""
+
+    def read(params: Any, x: jax.Array, carry: Any) -> list[jax.Array]:
+        problem = _problem(step, params, x, carry)
+        return _operands(problem, problem.arrays)[1]
+
     try:
-        jax.eval_shape(lambda *operands: _read(step, *operands)[1:], params, x, carry)
+        jax.eval_shape(read, params, x, carry)
     except Unsupported as why:
         return str(why)
     return None
-
-
-def _read(step: StepFunction, params: Any, x: jax.Array, carry: Any) -> tuple[Kernels, list[jax.Array], list[jax.Array]]:
-    """The kernels of a step, and their operands that are made of the parameters."""
-    graph, arrays = read(step, params, carry, jax.ShapeDtypeStruct(x.shape[1:], x.dtype))
-    kernels = kernels_of(graph)
-    return kernels, kernels.weights(arrays), kernels.extras(arrays)
 
 
 def recurrence(step: StepFunction, params: Any, x: jax.Array, carry: Any) -> tuple[jax.Array, Any]:
@@ -83,13 +83,24 @@ def recurrence(step: StepFunction, params: Any, x: jax.Array, carry: Any) -> tup
     """
     leaves, tree = jax.tree.flatten(carry)
     T, B, _ = x.shape
-    kernels, weights, extras = _read(step, params, x, carry)
-    if wrong := [leaf.shape for leaf in leaves if leaf.shape[0] != B]:
+    if wrong := [leaf.shape for leaf in leaves if leaf.shape[:1] != (B,)]:
         raise ValueError(f"the input has a batch of {B}, and the carry is {wrong[0]}")
     if T == 0 or B == 0:
-        return jnp.zeros((T, B, kernels.source.step.doutput.width)), carry
-    ys, last = _recurrence(kernels, weights, extras, x, leaves)
+        return scan.recurrence(step, params, x, carry)
+    problem = _problem(step, params, x, carry)
+    (ys, last), _ = _recurrence(problem, False, problem.arrays, x, leaves)
     return ys, jax.tree.unflatten(tree, last)
+
+
+def _problem(step: StepFunction, params: Any, x: jax.Array, carry: Any) -> Problem:
+    return Problem(step, params, carry, jax.ShapeDtypeStruct(x.shape[1:], x.dtype))
+
+
+def _operands(problem: Problem, arrays: list[jax.Array]) -> tuple[Kernels, list[jax.Array], list[jax.Array]]:
+    """The kernels of a step, and their operands that are made of the parameters."""
+    graph, named = problem.read(arrays)
+    kernels = kernels_of(graph)
+    return kernels, kernels.weights(named), kernels.extras(named)
 
 
 NAMESPACE = {
@@ -129,8 +140,10 @@ def _float32(*shape: int) -> jax.ShapeDtypeStruct:
     return jax.ShapeDtypeStruct(shape, jnp.float32)
 
 
-def _forward(kernels: Kernels, weights: list, x: jax.Array, carry: list, keep: bool) -> tuple[Any, list[jax.Array]]:
+@functools.partial(jax.custom_jvp, nondiff_argnums=(0, 1))
+def _recurrence(problem: Problem, keep: bool, arrays: list, x: jax.Array, carry: list) -> tuple[Any, list[jax.Array]]:
     """(outputs, last carry), and the states after each step that are not the output (if `keep`)."""
+    kernels, weights, _ = _operands(problem, arrays)
     (T, B, _), step = x.shape, kernels.source.step
     results = [_float32(T, B, step.doutput.width), *(_float32(*leaf.shape) for leaf in carry)]
     results += [_float32(T, B, step.states[i].width) if keep else _float32(0) for i in kernels.source.separate]
@@ -139,34 +152,51 @@ def _forward(kernels: Kernels, weights: list, x: jax.Array, carry: list, keep: b
     return (ys, rest[: len(carry)]), rest[len(carry) :]
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
-def _recurrence(kernels: Kernels, weights: list, extras: list, x: jax.Array, carry: list) -> Any:
-    return _forward(kernels, weights, x, carry, keep=False)[0]
+def _derivative(problem: Problem, keep: bool, primals: Any, tangents: Any) -> tuple[Any, Any]:
+    """Forward by the scan, backward by the kernels; see `linear`."""
+    results, kept = _recurrence(problem, True, *primals)
+    # Of what is not differentiated, often x, no gradient is computed.
+    leaves, tree = jax.tree.flatten(tangents, is_leaf=lambda t: isinstance(t, SymbolicZero))
+    wanted = [i for i, leaf in enumerate(leaves) if not isinstance(leaf, SymbolicZero)]
+    want_dx = len(primals[0]) in wanted
+
+    def push(given: Any, moved: list) -> Any:
+        values = jax.tree.leaves(given[0])
+
+        def function(*chosen: jax.Array) -> Any:
+            filled = list(values)
+            for i, value in zip(wanted, chosen, strict=True):
+                filled[i] = value
+            arrays, x, carry = tree.unflatten(filled)
+            last, ys = jax.lax.scan(functools.partial(problem.step, arrays), carry, x)
+            return ys, last
+
+        return jax.jvp(function, [values[i] for i in wanted], moved)[1]
+
+    def pull(given: Any, cotangents: Any) -> list:
+        gradients = jax.tree.leaves(_backward(problem, *given, cotangents, want_dx))
+        return [gradients[i] for i in wanted]
+
+    given = primals, *jax.lax.stop_gradient((results[0], kept))
+    moved = linear(push, pull, given, [leaves[i] for i in wanted])
+    if not keep:
+        kept = [jnp.zeros(0) for _ in kept]
+    return (results, kept), (moved, [jnp.zeros_like(states) for states in kept])
 
 
-def _recurrence_forward(kernels: Kernels, weights: Any, extras: Any, x: Any, carry: Any) -> tuple[Any, Any]:
-    weights, extras, carry = (jax.tree.map(lambda leaf: leaf.value, tree) for tree in (weights, extras, carry))
-    results, kept = _forward(kernels, weights, x.value, carry, keep=True)
-    # x is often data, whose gradient nobody wants: an empty array tells the backward pass to spare it.
-    dx_like = jnp.zeros(x.value.shape if x.perturbed else (0,), jnp.float32)
-    return results, (weights, extras, x.value, carry, results[0], kept, dx_like)
-
-
-def _recurrence_backward(kernels: Kernels, residuals: Any, cotangents: Any) -> tuple[Any, Any, Any, Any]:
-    weights, extras, x, carry, ys, kept, dx_like = residuals
-    dys, dlast = jax.tree.map(
-        lambda c: jnp.zeros(c.shape, c.dtype) if isinstance(c, SymbolicZero) else c,
-        cotangents,
-        is_leaf=lambda c: isinstance(c, SymbolicZero),
-    )
-    want_dx = dx_like.size > 0
+def _backward(problem: Problem, primals: Any, ys: jax.Array, kept: list, cotangents: Any, want_dx: bool) -> Any:
+    """The gradients of the arrays, the input (zeros unless it is wanted) and the carry."""
+    arrays, x, carry = primals
+    dys, dlast = cotangents
+    kernels, _, extras = _operands(problem, arrays)
+    weights, pull = jax.vjp(lambda arrays: _operands(problem, arrays)[1], arrays)
     kernel = kernels.backward[want_dx]
     operands = [x, *carry, *weights]
     results = [_float32(*operand.shape) for operand in operands][not want_dx :]
     others = [ys, *kept, dys, *dlast, *kernels.extras_of(kernel, extras)]
     found = _call(kernel, kernel.plan(*x.shape[:2]), results, *operands, *others)
     dx, *rest = found if want_dx else [jnp.zeros_like(x), *found]
-    return rest[len(carry) :], [jnp.zeros_like(extra) for extra in extras], dx, rest[: len(carry)]
+    return pull(rest[len(carry) :])[0], dx, rest[: len(carry)]
 
 
-_recurrence.defvjp(_recurrence_forward, _recurrence_backward, symbolic_zeros=True)
+_recurrence.defjvp(_derivative, symbolic_zeros=True)
