@@ -56,7 +56,8 @@ def _fused(hidden: jax.Array, kernel: jax.Array, bias: jax.Array, targets: jax.A
 
 def _sizes(hidden: jax.Array, kernel: jax.Array) -> tuple[int, int, int]:
     """(rows, hidden units, outputs)."""
-    return hidden.shape[0] * hidden.shape[1], *kernel.shape
+    (T, B, H), (_, outputs) = hidden.shape, kernel.shape
+    return T * B, H, outputs
 
 
 def _forward(*operands: Any) -> tuple[jax.Array, Any]:

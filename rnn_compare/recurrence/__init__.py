@@ -12,7 +12,7 @@ from absl import logging
 
 from rnn_compare.cells import Carry, RecurrentCell
 from rnn_compare.recurrence import cpu, scan
-from rnn_compare.recurrence.read import StepFunction
+from rnn_compare.recurrence.step.read import StepFunction
 
 Backend = Callable[[StepFunction, Any, jax.Array, Any], tuple[jax.Array, Any]]
 
@@ -34,7 +34,11 @@ def pick(backend: str, cell: RecurrentCell, features: int) -> str:
         return backend
     platform = jax.default_backend()
     x = jax.ShapeDtypeStruct((1, 1, features), jnp.float32)
-    params = jax.eval_shape(lambda: cell.init(jax.random.key(0), cell.initialize_carry(None, (1, features)), jnp.zeros((1, features)))["params"])
+    params = jax.eval_shape(
+        lambda: cell.init(jax.random.key(0), cell.initialize_carry(None, (1, features)), jnp.zeros((1, features)))[
+            "params"
+        ]
+    )
     if platform != "cpu":
         why_not: str | None = f"it runs on a CPU, and JAX runs on {platform} here"
     else:

@@ -1,7 +1,7 @@
 """Fused recurrences for the CPU: whole sequences in one call, both directions.
 
-Kernels are generated from a cell's step (`emit`), as Python that Numba compiles and XLA calls through its FFI. They know
-nothing of JAX; this file is where JAX learns of them.
+Kernels are generated from a cell's step (`source`), as Python that Numba compiles and XLA calls through its FFI. They
+know nothing of JAX; this file is where JAX learns of them.
 """
 
 import functools
@@ -15,32 +15,35 @@ from jax.custom_derivatives import SymbolicZero
 
 from rnn_compare.recurrence import scan
 from rnn_compare.recurrence.cpu import compiled, functions, support, tiles, vector, xla_ffi
-from rnn_compare.recurrence.cpu.emit import ONE, Kernel, Segment, Source
+from rnn_compare.recurrence.cpu.backward import backward
+from rnn_compare.recurrence.cpu.forward import forward
+from rnn_compare.recurrence.cpu.layout import ONE, Layout, Segment
+from rnn_compare.recurrence.cpu.source import Kernel
 from rnn_compare.recurrence.cpu.tasks import Plan
-from rnn_compare.recurrence.graph import Node, Step, Unsupported
 from rnn_compare.recurrence.linear import linear
-from rnn_compare.recurrence.read import Problem, StepFunction
+from rnn_compare.recurrence.step.graph import Node, Step, UnsupportedError
+from rnn_compare.recurrence.step.read import Problem, StepFunction
 
 
 class Kernels:
     """The kernels of a step.
 
     Attributes:
-        source: what they are made from.
+        layout: what they work on.
         forward: the forward pass.
         backward: the backward pass, without and with the gradient of the input.
     """
 
     def __init__(self, step: Step) -> None:
-        self.source = Source(step)
-        self.forward = self.source.forward()
-        self.backward = {want_dx: self.source.backward(want_dx) for want_dx in (False, True)}
+        self.layout = Layout(step)
+        self.forward = forward(self.layout)
+        self.backward = {want_dx: backward(self.layout, want_dx) for want_dx in (False, True)}
         self._extras = list(dict.fromkeys(node for kernel in self.backward.values() for node in kernel.extras))
 
     def weights(self, arrays: dict[int, jax.Array]) -> list[jax.Array]:
         """The operands that are made of the parameters: the weights of each segment, then the vectors."""
-        packed = [packed_weights(segment, arrays) for segment in self.source.segments]
-        return packed + [jnp.asarray(arrays[vector.value]) for vector in self.source.vectors]
+        packed = [packed_weights(segment, arrays) for segment in self.layout.weights]
+        return packed + [jnp.asarray(arrays[vector.value]) for vector in self.layout.vectors]
 
     def extras(self, arrays: dict[int, jax.Array]) -> list[jax.Array]:
         """The weights that only a backward pass multiplies with."""
@@ -67,7 +70,7 @@ def why_not(step: StepFunction, params: Any, x: Any, carry: Any) -> str | None:
 
     try:
         jax.eval_shape(read, params, x, carry)
-    except Unsupported as why:
+    except UnsupportedError as why:
         return str(why)
     return None
 
@@ -78,7 +81,7 @@ def recurrence(step: StepFunction, params: Any, x: jax.Array, carry: Any) -> tup
     Under `jax.vmap`, every operand gets the leading axis, and the runs are computed side by side in one call.
 
     Raises:
-        Unsupported: no kernel can be made of the step; says why.
+        UnsupportedError: no kernel can be made of the step; says why.
         ValueError: the carry is not of the input's batch.
     """
     leaves, tree = jax.tree.flatten(carry)
@@ -144,9 +147,9 @@ def _float32(*shape: int) -> jax.ShapeDtypeStruct:
 def _recurrence(problem: Problem, keep: bool, arrays: list, x: jax.Array, carry: list) -> tuple[Any, list[jax.Array]]:
     """(outputs, last carry), and the states after each step that are not the output (if `keep`)."""
     kernels, weights, _ = _operands(problem, arrays)
-    (T, B, _), step = x.shape, kernels.source.step
+    (T, B, _), step = x.shape, kernels.layout.step
     results = [_float32(T, B, step.doutput.width), *(_float32(*leaf.shape) for leaf in carry)]
-    results += [_float32(T, B, step.states[i].width) if keep else _float32(0) for i in kernels.source.separate]
+    results += [_float32(T, B, step.states[i].width) if keep else _float32(0) for i in kernels.layout.separate]
     kernel = kernels.forward
     ys, *rest = _call(kernel, kernel.plan(T, B, keep), results, x, *carry, *weights)
     return (ys, rest[: len(carry)]), rest[len(carry) :]

@@ -52,7 +52,10 @@ def prefetch_rows(p, count):
 
 @njit()
 def pack(source, rows, columns, column, width, target, terms, term):
-    """One column of weights [rows, columns, width] as packed weights [block, row, term, lane]; a width of 1 fills all lanes."""
+    """One column of weights [rows, columns, width] as packed weights [block, row, term, lane].
+
+    A width of 1 fills all lanes.
+    """
     for block in range(up(width, WIDTH) // WIDTH):
         for row in range(rows):
             p = source + ((row * columns + column) * width + block * WIDTH)

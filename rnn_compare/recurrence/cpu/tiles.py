@@ -147,7 +147,7 @@ def _moved(count):
 
 @functools.cache
 def outer(columns):
-    """Makes the sum target[k, n, unit] += source[row, k] * columns[n][row, unit] over rows; k in steps of GRADIENT_ROWS.
+    """Makes the sum target[k, n, unit] += source[row, k] * columns[n][row, unit] over rows.
 
     Returns:
         A function of the source's address, its floats from row to row, the number of k, the number of rows, a tuple of

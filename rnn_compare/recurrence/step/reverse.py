@@ -11,10 +11,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from rnn_compare.recurrence.graph import Node, Unsupported, is_constant
-from rnn_compare.recurrence.trace import Tracer, Value, bind
+from rnn_compare.recurrence.step.graph import Node, UnsupportedError, is_constant
+from rnn_compare.recurrence.step.trace import Tracer, Value, bind, dtype_of, shape_of
 
-BOOLEAN = frozenset("lt le gt ge eq ne and or not".split())
+BOOLEAN = frozenset(["lt", "le", "gt", "ge", "eq", "ne", "and", "or", "not"])
 
 
 def cotangents(tracer: Tracer, seeds: Iterable[tuple[Node, Node]]) -> dict[Node, Node]:
@@ -89,13 +89,16 @@ class _Reverse:
     def _custom(self, node: Node, cotangent: Node) -> None:
         eqn, place, operands = self._tracer.rules[node]
         if any(isinstance(operand, jax.Array) for operand in operands):
-            raise Unsupported("a function with a derivative of its own is given a parameter")
+            raise UnsupportedError("a function with a derivative of its own is given a parameter")
 
         def function(*operands: jax.Array) -> Any:
             return bind(eqn, list(operands))[place]
 
-        real = [isinstance(o, Value) and jnp.issubdtype(v.aval.dtype, jnp.floating) for o, v in zip(operands, eqn.invars, strict=True)]
-        shape = eqn.outvars[place].aval.shape
+        real = [
+            isinstance(o, Value) and jnp.issubdtype(dtype_of(v), jnp.floating)
+            for o, v in zip(operands, eqn.invars, strict=True)
+        ]
+        shape = shape_of(eqn.outvars[place])
         self._call(function, operands, real, Value(cotangent, shape, shape.index(self._tracer.batch)))
 
     def _call(self, function: Callable, operands: list[Any], real: list[bool], cotangent: Value) -> None:
@@ -108,8 +111,8 @@ class _Reverse:
                 filled[i] = array
 
             def of_real(*chosen: jax.Array) -> Any:
-                chosen = iter(chosen)
-                return function(*(next(chosen) if is_real else o for o, is_real in zip(filled, real, strict=True)))
+                left = iter(chosen)
+                return function(*(next(left) if is_real else o for o, is_real in zip(filled, real, strict=True)))
 
             return jax.vjp(of_real, *(o for o, is_real in zip(filled, real, strict=True) if is_real))[1](cotangent)
 

@@ -9,7 +9,7 @@ import contextlib
 import dataclasses
 import functools
 import itertools
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import jax
@@ -17,16 +17,34 @@ import jax.numpy as jnp
 import numpy as np
 from jax.extend.core import ClosedJaxpr, DebugInfo, Jaxpr, JaxprEqn, Literal, jaxpr_as_fun
 
-from rnn_compare.recurrence.graph import Graph, Node, Unsupported
+from rnn_compare.recurrence.step.graph import Graph, Node, UnsupportedError
 
 # Primitives that act on each number by itself; what a target cannot compute it refuses.
-POINTWISE = frozenset(
-    "add add_any sub mul div neg max min abs sign sqrt rsqrt exp log log1p expm1 tanh logistic sin cos erf pow "
-    "integer_pow square lt le gt ge eq ne and or not select_n clamp stop_gradient convert_element_type copy".split()
+POINTWISE = (
+    *(
+        "add",
+        "add_any",
+        "sub",
+        "mul",
+        "div",
+        "neg",
+        "max",
+        "min",
+        "abs",
+        "sign",
+        "sqrt",
+        "rsqrt",
+        "exp",
+        "log",
+        "log1p",
+    ),
+    *("expm1", "tanh", "logistic", "sin", "cos", "erf", "pow", "integer_pow", "square", "lt", "le", "gt", "ge", "eq"),
+    *("ne", "and", "or", "not", "select_n", "clamp", "stop_gradient", "convert_element_type", "copy"),
 )
 # Primitives that are linear in each row: a row times the matrix that they make of the identity.
-LINEAR = frozenset(
-    "dot_general reduce_sum broadcast_in_dim slice pad concatenate rev cumsum transpose reshape squeeze split".split()
+LINEAR = (
+    *("dot_general", "reduce_sum", "broadcast_in_dim", "slice", "split", "pad", "concatenate", "rev", "cumsum"),
+    *("transpose", "reshape", "squeeze"),
 )
 INLINED = {"jit": "jaxpr", "pjit": "jaxpr", "closed_call": "call_jaxpr", "checkpoint": "jaxpr", "remat": "jaxpr"}
 CUSTOM = {"custom_jvp_call": "call_jaxpr", "custom_vjp_call": "call_jaxpr"}
@@ -69,27 +87,29 @@ class Tracer:
         env: dict[Any, Any] = dict(known)
 
         def read(var: Any) -> Any:
-            return np.asarray(var.val, var.aval.dtype) if isinstance(var, Literal) else env[var]
+            return np.asarray(var.val, dtype_of(var)) if isinstance(var, Literal) else env[var]
 
         for eqn in jaxpr.eqns:
             operands = [read(var) for var in eqn.invars]
-            results = self._rows(eqn, operands) if any(isinstance(o, Value) for o in operands) else self._known(eqn, operands)
+            results = (
+                self._rows(eqn, operands) if any(isinstance(o, Value) for o in operands) else self._known(eqn, operands)
+            )
             env.update(zip(eqn.outvars, results, strict=True))
         return [read(var) for var in jaxpr.outvars]
 
     def _known(self, eqn: JaxprEqn, operands: list[Any]) -> list[Any]:
         """What depends on parameters alone."""
         sizes = [size for operand in operands for size in np.shape(operand)]
-        if eqn.primitive.name != "broadcast_in_dim" and self.batch not in sizes:
-            if any(self.batch in var.aval.shape for var in eqn.outvars):
-                raise Unsupported(f"{eqn.primitive.name} makes other numbers for each sequence of the batch")
+        alike = eqn.primitive.name == "broadcast_in_dim" or self.batch in sizes
+        if not alike and any(self.batch in shape_of(var) for var in eqn.outvars):
+            raise UnsupportedError(f"{eqn.primitive.name} makes other numbers for each sequence of the batch")
         return bind(eqn, operands)
 
     def _rows(self, eqn: JaxprEqn, operands: list[Any]) -> list[Any]:
         name = eqn.primitive.name
         for var in eqn.outvars:
-            if var.aval.dtype not in (jnp.float32, jnp.bool_):
-                raise Unsupported(f"{name} computes in {var.aval.dtype}")
+            if dtype_of(var) not in (jnp.float32, jnp.bool_):
+                raise UnsupportedError(f"{name} computes in {dtype_of(var)}")
         if name in INLINED:
             inner = eqn.params[INLINED[name]]
             jaxpr, consts = (inner.jaxpr, inner.consts) if isinstance(inner, ClosedJaxpr) else (inner, ())
@@ -100,7 +120,7 @@ class Tracer:
             return [self._pointwise(eqn, operands)]
         if name in LINEAR:
             return self._linear(eqn, operands)
-        raise Unsupported(f"there is no kernel for the primitive {name}")
+        raise UnsupportedError(f"there is no kernel for the primitive {name}")
 
     def _custom(self, eqn: JaxprEqn, operands: list[Any]) -> list[Any]:
         inner = eqn.params[CUSTOM[eqn.primitive.name]]
@@ -115,10 +135,10 @@ class Tracer:
     # Pointwise primitives.
 
     def _pointwise(self, eqn: JaxprEqn, operands: list[Any]) -> Value:
-        shape = eqn.outvars[0].aval.shape
+        shape = shape_of(eqn.outvars[0])
         batch = {o.batch for o in operands if isinstance(o, Value) and o.shape}
         if len(batch) != 1 or shape[min(batch)] != self.batch:
-            raise Unsupported(f"{eqn.primitive.name} mixes the sequences of the batch")
+            raise UnsupportedError(f"{eqn.primitive.name} mixes the sequences of the batch")
         like = Value(self.graph.constant(0), shape, min(batch))
         return dataclasses.replace(like, node=self.apply(eqn, [self.node(operand, like) for operand in operands]))
 
@@ -137,7 +157,7 @@ class Tracer:
         if name == "integer_pow":
             return self._power(nodes[0], eqn.params["y"])
         if name == "select_n" and len(nodes) != 3:
-            raise Unsupported("select_n chooses among more than two")
+            raise UnsupportedError("select_n chooses among more than two")
         if name == "select_n" and nodes[0].op == "constant":
             return nodes[2 if nodes[0].value else 1]
         if all(node.op == "constant" for node in nodes):
@@ -171,7 +191,7 @@ class Tracer:
         if isinstance(operand, np.ndarray) and (operand == operand[0]).all():
             return self.graph.constant(operand[0])
         if operand.dtype != jnp.float32:
-            raise Unsupported(f"a parameter is {operand.dtype}")
+            raise UnsupportedError(f"a parameter is {operand.dtype}")
         return self.vector(operand)
 
     def vector(self, array: Any) -> Node:
@@ -201,7 +221,7 @@ class Tracer:
         if node.width == 1 and matrix.shape[0] > 1:
             matrix = matrix.sum(axis=0, keepdims=True)
         if matrix.dtype != jnp.float32:
-            raise Unsupported(f"a product's weights are {matrix.dtype}")
+            raise UnsupportedError(f"a product's weights are {matrix.dtype}")
         return graph.product(node, self._number(matrix), False, matrix.shape[1])
 
     def _linear(self, eqn: JaxprEqn, operands: list[Any]) -> list[Any]:
@@ -210,9 +230,9 @@ class Tracer:
             return [self._concatenate(eqn, operands)]
         rows = [operand for operand in operands if isinstance(operand, Value)]
         if len(rows) > 1:
-            raise Unsupported(f"{name} multiplies what depends on the state by what depends on the state")
+            raise UnsupportedError(f"{name} multiplies what depends on the state by what depends on the state")
         (value,) = rows
-        shapes = [var.aval.shape for var in eqn.outvars]
+        shapes = [shape_of(var) for var in eqn.outvars]
         batches = [self._batch_of(name, shape) for shape in shapes]
         if value.node.width == 1 and name in ("broadcast_in_dim", "reshape", "squeeze", "transpose", "slice", "split"):
             return [Value(value.node, *to) for to in zip(shapes, batches, strict=True)]
@@ -227,12 +247,13 @@ class Tracer:
             return [Value(self.multiply(value.node, matrix), shapes[0], batches[0])]
         matrices = self._matrices(eqn, operands, value, batches)
         return [
-            Value(self.multiply(value.node, matrix), *to) for matrix, *to in zip(matrices, shapes, batches, strict=True)
+            Value(self.multiply(value.node, matrix), shape, batch)
+            for matrix, shape, batch in zip(matrices, shapes, batches, strict=True)
         ]
 
     def _batch_of(self, name: str, shape: tuple[int, ...]) -> int:
         if shape.count(self.batch) != 1:
-            raise Unsupported(f"{name} mixes the sequences of the batch")
+            raise UnsupportedError(f"{name} mixes the sequences of the batch")
         return shape.index(self.batch)
 
     def _keeps_order(self, eqn: JaxprEqn, value: Value, shape: tuple[int, ...]) -> bool:
@@ -258,10 +279,10 @@ class Tracer:
         ]
 
     def _concatenate(self, eqn: JaxprEqn, operands: list[Any]) -> Value:
-        shape, axis = eqn.outvars[0].aval.shape, eqn.params["dimension"]
+        shape, axis = shape_of(eqn.outvars[0]), eqn.params["dimension"]
         batch = self._batch_of("concatenate", shape)
         if axis == batch or axis != min(set(range(len(shape))) - {batch}):
-            raise Unsupported("concatenate joins other axes than the first of the units")
+            raise UnsupportedError("concatenate joins other axes than the first of the units")
         parts = []
         for operand in operands:
             like = Value(self.graph.constant(0), operand.shape, batch)
@@ -313,7 +334,7 @@ def starts(eqn: JaxprEqn) -> Iterator[int]:
     if eqn.primitive.name == "slice":
         strides = eqn.params["strides"]
         if strides is not None and strides[1] != 1:
-            raise Unsupported("slice takes every second unit or fewer")
+            raise UnsupportedError("slice takes every second unit or fewer")
         return iter([eqn.params["start_indices"][1]])
     return iter(np.cumsum((0, *eqn.params["sizes"]))[:-1].tolist())
 
@@ -338,6 +359,16 @@ def bind(eqn: JaxprEqn, operands: list[Any]) -> list[Any]:
     with jax.ensure_compile_time_eval() if concrete else contextlib.nullcontext():
         results = jaxpr_as_fun(ClosedJaxpr(alone, ()))(*given.values())
         return [np.asarray(result) for result in results] if concrete else list(results)
+
+
+def shape_of(var: Any) -> tuple[int, ...]:
+    """The shape of a jaxpr's variable."""
+    return var.aval.shape
+
+
+def dtype_of(var: Any) -> Any:
+    """Its type."""
+    return var.aval.dtype
 
 
 @functools.cache

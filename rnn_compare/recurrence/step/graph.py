@@ -1,4 +1,6 @@
-"""What one time step computes, as a graph that knows no target: values of one row of the batch, each so many units wide.
+"""What one time step computes, as a graph that knows no target.
+
+Values are those of one row of the batch, each so many units wide:
 
     state i, input        what the step is given
     vector i              an array of the parameters, one number per unit
@@ -18,7 +20,7 @@ from typing import Any
 LEAVES = ("state", "input", "vector", "constant", "cotangent")
 
 
-class Unsupported(ValueError):
+class UnsupportedError(ValueError):
     """A step that no kernel can be made of; the message says what stands in the way."""
 
 
@@ -74,9 +76,8 @@ class Graph:
 
     def _simple(self, op: str, inputs: tuple[Node, ...]) -> Node | None:
         """A simpler node for the same value, if a rule knows one."""
-        a, b = (*inputs, None, None)[:2]
         rule = SIMPLER.get(op)
-        return rule(self, a, b) if rule else None
+        return rule(self, *inputs) if rule else None
 
 
 def is_constant(node: Node | None, value: float) -> bool:
@@ -112,7 +113,7 @@ def _mul(graph: Graph, a: Node, b: Node) -> Node | None:
     return None
 
 
-def _neg(graph: Graph, a: Node, _: Any) -> Node | None:
+def _neg(graph: Graph, a: Node) -> Node | None:
     if a.op == "constant":
         return graph.constant(-a.value)
     return a.inputs[0] if a.op == "neg" else None
@@ -122,17 +123,13 @@ def _as_wide(node: Node, a: Node, b: Node) -> Node | None:
     return node if node.width == max(a.width, b.width) else None
 
 
-SIMPLER: dict[str, Callable[[Graph, Node, Any], Node | None]] = {
+SIMPLER: dict[str, Callable[..., Node | None]] = {
     "add": _add,
     "sub": _sub,
     "mul": _mul,
     "neg": _neg,
     "div": lambda graph, a, b: a if is_constant(b, 1) else None,
 }
-
-
-def _uncompared() -> Any:
-    return dataclasses.field(compare=False, repr=False)
 
 
 def ancestors(roots: Iterable[Node], given: Iterable[Node] = ()) -> list[Node]:
@@ -156,12 +153,12 @@ def uses(roots: Iterable[Node]) -> dict[Node, int]:
     """How often each node behind the roots is used by another or as a root."""
     roots = list(roots)
     count = dict.fromkeys(ancestors(roots), 0)
-    for node in roots + [input_ for node in count for input_ in node.inputs]:
-        count[node] += 1
+    for used in roots + [input_ for node in count for input_ in node.inputs]:
+        count[used] += 1
     return count
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, eq=False)
 class Step:
     """A cell's step as a graph, forward and backward; equal to another if both are written the same way.
 
@@ -179,12 +176,18 @@ class Step:
     """
 
     text: str
-    states: tuple[Node, ...] = _uncompared()
-    input: Node = _uncompared()
-    last: tuple[Node, ...] = _uncompared()
-    output: Node = _uncompared()
-    dlast: tuple[Node, ...] = _uncompared()
-    doutput: Node = _uncompared()
-    dstates: tuple[Node, ...] = _uncompared()
-    dinput: Node = _uncompared()
-    gradients: dict[Node, Node] = _uncompared()
+    states: tuple[Node, ...]
+    input: Node
+    last: tuple[Node, ...]
+    output: Node
+    dlast: tuple[Node, ...]
+    doutput: Node
+    dstates: tuple[Node, ...]
+    dinput: Node
+    gradients: dict[Node, Node]
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Step) and self.text == other.text
+
+    def __hash__(self) -> int:
+        return hash(self.text)

@@ -6,12 +6,16 @@ a later stage needs of an earlier one is stored there, unless it is cheap to com
 
 import dataclasses
 from collections.abc import Iterable, Mapping
+from typing import Any
 
-from rnn_compare.recurrence.graph import LEAVES, Node, ancestors, uses
+from rnn_compare.recurrence.step.graph import LEAVES, Node, ancestors, uses
 
-CHEAP = frozenset("add sub mul neg abs max min lt le gt ge eq ne and or not select_n stop_gradient custom".split())
+CHEAP = (
+    *("add", "sub", "mul", "neg", "abs", "max", "min", "lt", "le", "gt", "ge", "eq", "ne", "and", "or", "not"),
+    *("select_n", "stop_gradient", "custom"),
+)
 
-Place = tuple  # where a value is stored: ("last", 0), ("source", node), …
+Place = tuple[Any, ...]  # where a value is stored: ("last", 0), ("source", node), …
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,14 +43,17 @@ class Sum:
 def sums(roots: Iterable[Node], given: Iterable[Node] = ()) -> dict[Node, Sum]:
     """The sums behind the roots; a product or vector that is used elsewhere too is not a part of any."""
     roots, given = list(roots), set(given)
-    used, found, absorbed = uses(roots), {}, set()
+    used = uses(roots)
+    found: dict[Node, Sum] = {}
+    absorbed: set[Node] = set()
 
     def alone(part: Node, op: str, like: Node) -> bool:
         return part.op == op and used[part] == 1 and part.width == like.width and part not in given
 
     def terms(node: Node) -> tuple[list[Node], list[Node]]:
         """The leaves of a tree of additions, and the additions."""
-        leaves, inner = [], [node]
+        leaves: list[Node] = []
+        inner = [node]
         for part in node.inputs:
             more, within = terms(part) if alone(part, "add", node) else ([part], [])
             leaves, inner = leaves + more, inner + within
@@ -122,7 +129,9 @@ class Schedule:
         readable = {node for place, node in roots.items() if place[0] == "dsum"} | self._given | set(rows)
         self._sources = {node for node in sources if node not in readable}
         self._kept = self._sources | {node for place, node in roots.items() if place[0] == "dsum"}
-        self.direct = {p: found[n] for p, n in roots.items() if p in in_place and self._is_direct(n, list(roots.values()))}
+        self.direct = {
+            p: found[n] for p, n in roots.items() if p in in_place and self._is_direct(n, list(roots.values()))
+        }
 
         wanted = [(place, node, self._level(node)) for place, node in roots.items() if place not in self.direct]
         wanted += [(("source", node), node, self._level(node)) for node in self._sources]

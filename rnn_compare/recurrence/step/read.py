@@ -7,9 +7,9 @@ import jax
 import jax.numpy as jnp
 from jax.extend.core import ClosedJaxpr, jaxpr_as_fun
 
-from rnn_compare.recurrence.graph import Node, Step, Unsupported, ancestors
-from rnn_compare.recurrence.reverse import cotangents
-from rnn_compare.recurrence.trace import Tracer, Value, batch_size
+from rnn_compare.recurrence.step.graph import Node, Step, UnsupportedError, ancestors
+from rnn_compare.recurrence.step.reverse import cotangents
+from rnn_compare.recurrence.step.trace import Tracer, Value, batch_size
 
 StepFunction = Callable[[Any, Any, jax.Array], tuple[Any, jax.Array]]
 
@@ -28,16 +28,16 @@ class Problem:
         carry: the structure of the carry.
 
     Raises:
-        Unsupported: no kernel can be made of the step; says why.
+        UnsupportedError: no kernel can be made of the step; says why.
     """
 
     def __init__(self, step: StepFunction, params: Any, carry: Any, x: Any) -> None:
         leaves, self.carry = jax.tree.flatten(carry)
         for leaf in (*leaves, x, *jax.tree.leaves(params)):
             if leaf.dtype != jnp.float32:
-                raise Unsupported(f"the backend cpu computes in float32, and was given {leaf.dtype}")
+                raise UnsupportedError(f"the backend cpu computes in float32, and was given {leaf.dtype}")
         if wrong := [leaf.shape for leaf in (*leaves, x) if leaf.ndim != 2]:
-            raise Unsupported(f"a carry or an input is not [batch, units] but {wrong[0]}")
+            raise UnsupportedError(f"a carry or an input is not [batch, units] but {wrong[0]}")
         self._widths = [leaf.shape[1] for leaf in (*leaves, x)]
         self._batch = batch_size(max(self._widths + [n for leaf in jax.tree.leaves(params) for n in leaf.shape]))
 
@@ -45,8 +45,9 @@ class Problem:
             rows = [jax.ShapeDtypeStruct((batch, width), jnp.float32) for width in self._widths]
             given = jax.tree.unflatten(self.carry, rows[:-1])
             closed, (last, _) = jax.make_jaxpr(step, return_shape=True)(params, given, rows[-1])
-            if jax.tree.structure(last) != self.carry or [a.shape for a in jax.tree.leaves(last)] != [r.shape for r in rows[:-1]]:
-                raise Unsupported("the step's carry changes its structure or its shapes")
+            shapes = [leaf.shape for leaf in jax.tree.leaves(last)]
+            if str(jax.tree.structure(last)) != str(self.carry) or shapes != [row.shape for row in rows[:-1]]:
+                raise UnsupportedError("the step's carry changes its structure or its shapes")
             return closed
 
         self._jaxpr, self._of_batch = traced(self._batch), traced(x.shape[0]).jaxpr
@@ -70,7 +71,7 @@ class Problem:
         results = tracer.run(jaxpr, arrays[:count], [*arrays[count:], *given])
         avals = [var.aval for var in jaxpr.outvars]
         if len(avals) != len(nodes) or avals[-1].ndim != 2 or avals[-1].shape[0] != batch:
-            raise Unsupported("the step's output is not one array [batch, units]")
+            raise UnsupportedError("the step's output is not one array [batch, units]")
         zero = graph.constant(0)
         *last, output = (tracer.node(r, Value(zero, aval.shape, 0)) for r, aval in zip(results, avals, strict=True))
         *dlast, doutput = (graph.leaf("cotangent", aval.shape[1], i) for i, aval in enumerate(avals))
@@ -78,10 +79,16 @@ class Problem:
         forward = ancestors((*last, output))
         gradients = {node: found.get(node, zero) for node in forward if node.op in ("product", "vector")}
         *dstates, dinput = (found.get(node, zero) for node in nodes)
-        rows = {"last": last, "output": [output], "dstates": dstates, "dinput": [dinput], "gradients": gradients.values()}
+        rows = {
+            "last": last,
+            "output": [output],
+            "dstates": dstates,
+            "dinput": [dinput],
+            "gradients": gradients.values(),
+        }
         behind = ancestors(node for row in rows.values() for node in row)
         if any(node.op == "concat" for node in behind):
-            raise Unsupported("rows are joined, and neither multiplied nor taken apart again")
+            raise UnsupportedError("rows are joined, and neither multiplied nor taken apart again")
         lines = [*map(repr, nodes), *map(repr, behind), repr(doutput)]
         lines += [f"{name}: {' '.join(f'%{node.index}' for node in row)}" for name, row in rows.items()]
         step = Step(

@@ -1,0 +1,341 @@
+"""The backward pass of a step as a kernel; see `source`.
+
+It goes through time in blocks of steps that fit in the cache. It recomputes the columns of all steps of a block from
+the kept states, goes back through the steps, and then adds the whole block's share to the gradients of the weights. Of
+size T it keeps the states; no [T, B, nH] array ever exists.
+"""
+
+from collections.abc import Iterator
+
+from rnn_compare.recurrence.cpu.layout import MOST_COLUMNS, ONE, Layout
+from rnn_compare.recurrence.cpu.source import Kernel, Pass, tuple_of
+from rnn_compare.recurrence.step.graph import Node, uses
+from rnn_compare.recurrence.step.stages import CHEAP, Schedule, Stage, Sum, sums
+
+
+def backward(layout: Layout, want_dx: bool) -> Kernel:
+    """The kernel of the backward pass.
+
+    Args:
+        layout: what it works on.
+        want_dx: whether it computes the gradient of the input.
+    """
+    return _Backward(layout, want_dx).kernel()
+
+
+class _Backward(Pass):
+    def __init__(self, layout: Layout, want_dx: bool) -> None:
+        step = layout.step
+        self.want_dx = want_dx
+        gradients = [step.gradients[column.products[0]] for column in layout.sums.values()]
+        roots = {("dsum", i): node for i, node in enumerate(gradients)}
+        roots |= {("dvector", i): step.gradients[vector] for i, vector in enumerate(layout.vectors)}
+        roots |= {("dstate", i): node for i, node in enumerate(step.dstates)}
+        if want_dx:
+            roots["dinput",] = step.dinput
+        forward = layout.sums
+        found = sums(roots.values(), given=forward) | forward
+        recomputed = Schedule({}, forward, columns=forward.values(), rows=layout.readable)
+        given = {node for node in recomputed.evaluated if node not in CHEAP and node.op not in CHEAP}
+        given |= {node for node in layout.rows if node not in layout.readable and node is not ONE}
+        in_place = [place for place in roots if place[0] == "dstate"]
+        self.schedule = Schedule(roots, found, computed=forward, given=given, in_place=in_place)
+        loaded = {node for stage in self.schedule.stages for node in stage.loads}
+        kept = [node for node in given if node in loaded and node not in layout.rows]
+        self.recompute = Schedule(
+            {("kept", n): n for n in kept}, forward, columns=forward.values(), rows=layout.readable
+        )
+        self.kept = kept
+        self.uses = uses(roots.values())
+        back = [node for node in found if node not in forward]
+        self._by_product = {
+            (step.gradients[p], p.value[0]): (segment, p, column)
+            for segment in layout.weights
+            for column in segment.sums
+            for p in column.products
+            if p.inputs[0] in segment.sources
+        }
+        products = [p for node in back for p in found[node].products]
+        self.extras = [p for p in products if not (p.value[1] and (p.inputs[0], p.value[0]) in self._by_product)]
+        results = layout.backward_results if want_dx else layout.backward_results[1:]
+        super().__init__(layout, layout.backward_operands(self.extras), results)
+
+    def sums_read(self, node: Node) -> Sum | None:
+        column = self.of.sums.get(node) or self.schedule._found.get(node)
+        return None if column and column in self.schedule.direct.values() else column
+
+    def kernel(self) -> Kernel:
+        self._place()
+        of, step, out = self.of, self.step, self.out
+        partials = [
+            (f"partial_w{i}", f"up({of.count(s.sources)}, GRADIENT_ROWS) * {len(s.sums)} * {of.units(s.width)}")
+            for i, s in enumerate(of.weights)
+        ]
+        partials += [(f"partial_v{i}", f"GRADIENT_ROWS * {of.units(v.width)}") for i, v in enumerate(of.vectors)]
+        share = " + ".join(size for _, size in partials) or "0"
+
+        self.layout()
+        self.columns("column", self._block_columns)
+        self.columns("temp", self._temp_columns)
+        self.columns("dstate", [(f"s{i}", state.width) for i, state in enumerate(step.states)])
+        width = " + ".join(of.dim(width) for _, width in self._block_columns) or "1"
+        self.size("block_steps", f"steps_of_block({width})")
+        self.size("share", share)
+
+        def carve_partials() -> None:
+            address = "as_floats(workspace) + index * share"
+            for name, size in partials:
+                out(f"{name} = {address}")
+                address = f"{name} + {size}"
+
+        with self.start("def task(frame, numbers, workspace, scratch, index):"):
+            self.carve()
+            carve_partials()
+            out("run, first, count = chunk(index, batch, chunks)", "padded = up(count, TILE_ROWS)")
+            self.pointers(self.operands, "arg")
+            self.pointers(self.results, "result")
+            self.pack_weights()
+            self._pack_back()
+            out(
+                "fill_zeros(rows, block_steps * CHUNK * row_floats)",
+                "fill_zeros(columns, block_steps * CHUNK * column_floats)",
+            )
+            out("fill_zeros(dstates, CHUNK * dstate_floats)", "fill_zeros(dstates_before, CHUNK * dstate_floats)")
+            out(
+                "fill_zeros(temps, TILE_ROWS * temp_floats)",
+                *(f"fill_zeros({name}, {size})" for name, size in partials),
+            )
+            with out.block("for row in range(count):"):
+                self._copy_dstates("dlast{i} + (first + row) * {dim}", "dstates + (row * dstate_floats + s{i})")
+            with out.block("for block_start in range((steps - 1) // block_steps * block_steps, -1, -block_steps):"):
+                out("block_count = min(block_steps, steps - block_start)")
+                self._fill()
+                columns = {node: ("columns_row", f"c{i}", True) for node, i in of.index.items()}
+                later, self.where = self.where, self.where | columns  # cotangents come to the columns later
+                with out.block("for s in range(block_count):"):
+                    self._step_start()
+                    with out.block("for tile in range(0, count, TILE_ROWS):"):
+                        out("end = min(tile + TILE_ROWS, count)")
+                        for stage in self.recompute.stages:
+                            self._stage(self.recompute, stage)
+                self.where = later
+                with out.block("for s in range(block_count - 1, -1, -1):"):
+                    self._step_start()
+                    self._prefetch()
+                    with out.block("for tile in range(0, count, TILE_ROWS):"):
+                        out("end = min(tile + TILE_ROWS, count)")
+                        for stage in self.schedule.stages:
+                            self._stage(self.schedule, stage)
+                    out("dstates, dstates_before = dstates_before, dstates")
+                self._gradients()
+            with out.block("for row in range(count):"):
+                self._copy_dstates("dstates + (row * dstate_floats + s{i})", "dcarry{i} + (first + row) * {dim}")
+        with self.start("def finish(frame, numbers, workspace, tasks):"):
+            for i, array in enumerate(self.results):
+                if array.name[1] in "wv":
+                    out(f"zero(result(frame, {i}), tasks // chunks * ({array.size}))")
+            with out.block("for index in range(tasks):"):
+                out("run = index // chunks")
+                carve_partials()
+                self.pointers(self.results, "result")
+                for i, s in enumerate(of.weights):
+                    out(f"add_partial(partial_w{i}, ({of.count(s.sources)}), {len(s.sums)}, {of.dim(s.width)}, dw{i})")
+                for i, v in enumerate(of.vectors):
+                    out(f"add_partial(partial_v{i}, 1, 1, {of.dim(v.width)}, dv{i})")
+        source = self.assemble("backward")
+        return Kernel(source, tuple(self.sizes), "share", self.scratch_floats(), tuple(self.extras))
+
+    def _place(self) -> None:
+        of, step = self.of, self.step
+        last_read = {node: i for i, stage in enumerate(self.schedule.stages) for node in stage.loads}
+        written = {place: i for i, stage in enumerate(self.schedule.stages) for place, _ in stage.stores}
+        self._block_columns = [(f"c{i}", node.width) for node, i in of.index.items()]
+        self._dsum = {}
+        for node, i in of.index.items():
+            self.where[node] = "columns_row", f"c{i}", True
+            self._dsum[i] = f"c{i}"
+            if last_read.get(node, 0) > written["dsum", i] or node.width == 1:
+                self._dsum[i] = f"e{i}"
+                self._block_columns.append((f"e{i}", node.width))
+            self.places["dsum", i] = "columns_row", self._dsum[i], True, node.width
+        self._source_of = {}
+        for i, node in enumerate(of.sums):
+            gradient = step.gradients[of.sums[node].products[0]]
+            if gradient.op != "constant" and gradient not in self._source_of:
+                self._source_of[gradient] = "columns", "column_floats", self._dsum[i], node.width
+                self.where.setdefault(gradient, ("columns_row", self._dsum[i], True))
+        for i, vector in enumerate(of.vectors):
+            self._block_columns.append((f"g{i}", vector.width))
+            self.places["dvector", i] = "columns_row", f"g{i}", True, vector.width
+        for i, node in enumerate(self.kept):
+            self._block_columns.append((f"k{i}", node.width))
+            self.where[node] = "columns_row", f"k{i}", True
+            self.places["kept", node] = "columns_row", f"k{i}", True, node.width
+        for i, row in enumerate(of.rows):
+            self.where[row] = "row_here", f"r{i}", False
+            self.places["source", row] = "row_here", f"r{i}", False, row.width
+        self.where.setdefault(step.input, (f"x + at * {of.dim(step.input.width)}", "", False))
+        for i, state in enumerate(step.states):
+            self.where.setdefault(state, (f"before{i} + row * {of.dim(state.width)}", "", False))
+            self.where[step.dlast[i]] = "dstates_row", f"s{i}", True
+            self.places["dstate", i] = self.places["addend", "dstate", i] = "before_row", f"s{i}", True, state.width
+        self.where[step.doutput] = f"dys + at * {of.dim(step.doutput.width)}", "", False
+        self.places["dinput",] = f"dx + at * {of.dim(step.input.width)}", "", False, step.input.width
+        self._temp_columns = []
+        back = [column for stage in self.schedule.stages for column in stage.columns]
+        self._targets = {
+            column.node: ("dstates_before", "dstate_floats", f"s{place[1]}")
+            for place, column in self.schedule.direct.items()
+        }
+        temps = [column.node for column in back if column.node not in self._targets]
+        for schedule in (self.schedule, self.recompute):
+            for stage in schedule.stages:
+                for place, node in stage.stores:
+                    if place[0] == "temp" or (place[0] == "source" and place not in self.places):
+                        self.places[place] = "temps_row", f"t{len(temps)}", True, node.width
+                        if place[0] == "source":
+                            self._source_of[node] = "temps", "temp_floats", f"t{len(temps)}", node.width
+                        temps.append(node)
+        for i, node in enumerate(temps):
+            self._temp_columns.append((f"t{i}", node.width))
+            self.where[node] = "temps_row", f"t{i}", True
+        for column in back:
+            if column.node not in self._targets:
+                self._targets[column.node] = "temps", "temp_floats", self.where[column.node][1]
+        self._added = {column.node for column in self.schedule.direct.values() if column.rest}
+        self._back = [(column, list(self._terms(column))) for column in back]
+        self.weights_scratch()
+        for i, (column, groups) in enumerate(self._back):
+            for j, (width, terms) in enumerate(groups):
+                size = f"{of.dim(width)} * {len(terms)} * {of.units(column.node.width)}"
+                self.scratch.append((f"back{i}_{j}", size))
+        self.scratch += [
+            ("rows", "block_steps * CHUNK * row_floats"),
+            ("columns", "block_steps * CHUNK * column_floats"),
+            ("dstates", "CHUNK * dstate_floats"),
+            ("dstates_before", "CHUNK * dstate_floats"),
+            ("temps", "TILE_ROWS * temp_floats"),
+        ]
+
+    def _terms(self, column: Sum) -> Iterator[tuple[int, list[Node]]]:
+        """The products of a sum, by the width of what is multiplied."""
+        by_width: dict[int, list[Node]] = {}
+        for product in column.products:
+            by_width.setdefault(self._source_of[product.inputs[0]][3], []).append(product)
+        yield from by_width.items()
+
+    def _pack_back(self) -> None:
+        of = self.of
+        for i, (column, groups) in enumerate(self._back):
+            target = of.dim(column.node.width)
+            for j, (width, terms) in enumerate(groups):
+                for n, product in enumerate(terms):
+                    end = f"back{i}_{j}, {len(terms)}, {n})"
+                    if product in self.extras:
+                        self.out(f"pack(extra{self.extras.index(product)}, {of.dim(width)}, 1, 0, {target}, {end}")
+                        continue
+                    segment, forward, sum_ = self._by_product[product.inputs[0], product.value[0]]
+                    before = segment.sources[: segment.sources.index(forward.inputs[0])]
+                    offset = f"({of.count(before) or '0'}) * {len(segment.sums)} * {of.dim(width)}"
+                    self.out(
+                        f"pack_transposed(w{of.weights.index(segment)} + {offset}, {target}, {len(segment.sums)}, "
+                        f"{segment.sums.index(sum_)}, {of.dim(width)}, {end}"
+                    )
+
+    def _copy_dstates(self, source: str, target: str) -> None:
+        for i, state in enumerate(self.step.states):
+            dim = self.of.dim(state.width)
+            self.out(f"copy({source.format(i=i, dim=dim)}, {target.format(i=i, dim=dim)}, {dim})")
+
+    def _history(self, i: int) -> str:
+        return f"kept{i}" if i in self.of.separate else "ys"
+
+    def _fill(self) -> None:
+        """The rows of a block, from the kept states."""
+        of, step, out = self.of, self.step, self.out
+        with out.block("for s in range(block_count):"), out.block("for row in range(count):"):
+            out("at = (block_start + s) * batch + first + row", "row_here = rows + (s * padded + row) * row_floats")
+            for i, state in enumerate(step.states):
+                if state in of.rows:
+                    dim, offset = of.dim(state.width), f"r{of.rows.index(state)}"
+                    earlier, initial = f"{self._history(i)} + (at - batch) * {dim}", f"carry{i} + (first + row) * {dim}"
+                    out(f"before = {earlier} if block_start + s > 0 else {initial}")
+                    out(f"copy(before, row_here + {offset}, {dim})")
+            out(f"row_here[r{of.rows.index(ONE)}] = 1.0")
+            if step.input in of.rows:
+                dim = of.dim(step.input.width)
+                out(f"copy(x + at * {dim}, row_here + r{of.rows.index(step.input)}, {dim})")
+
+    def _step_start(self) -> None:
+        self.out("start = (block_start + s) * batch + first")
+        for i, state in enumerate(self.step.states):
+            if state not in self.of.rows:
+                dim = self.of.dim(state.width)
+                earlier, initial = f"{self._history(i)} + (start - batch) * {dim}", f"carry{i} + first * {dim}"
+                self.out(f"before{i} = {earlier} if block_start + s > 0 else {initial}")
+
+    def _prefetch(self) -> None:
+        for i, state in enumerate(self.step.states):
+            dim = self.of.dim(state.width)
+            self.out(f"prefetch_rows({self._history(i)} + (start - (block_steps + 1) * batch) * {dim}, count * {dim})")
+        dim = self.of.dim(self.step.doutput.width)
+        self.out(f"prefetch_rows(dys + (start - block_steps * batch) * {dim}, count * {dim})")
+
+    def _stage(self, schedule: Schedule, stage: Stage) -> None:
+        out, of = self.out, self.of
+        if schedule is self.recompute:
+            for product in of.products_of(stage):
+                self.forward_product(product, "(s * padded + tile)", "columns + (s * padded + tile) * column_floats")
+        else:
+            for column in stage.columns:
+                self._back_product(column)
+        if stage.stores:
+            with out.block("for row in range(tile, end):"):
+                out("at = start + row", "row_here = rows + (s * padded + row) * row_floats")
+                out(
+                    "columns_row = columns + (s * padded + row) * column_floats",
+                    "temps_row = temps + (row - tile) * temp_floats",
+                )
+                out("dstates_row = dstates + row * dstate_floats", "before_row = dstates_before + row * dstate_floats")
+                self.pointwise(schedule, stage)
+
+    def _back_product(self, column: Sum) -> None:
+        of = self.of
+        number = next(i for i, (other, _) in enumerate(self._back) if other is column)
+        groups = self._back[number][1]
+        sources, strides, segments, counts, total = [], [], [], [], 0
+        for width, terms in groups:
+            segment = []
+            for product in terms:
+                base, floats, offset, _ = self._source_of[product.inputs[0]]
+                row = "(s * padded + tile)" if base == "columns" else "0"
+                segment.append((total % MOST_COLUMNS, len(sources)))
+                sources.append(f"{base} + ({row} * {floats} + {offset})")
+                strides.append(floats)
+                total += 1
+            segments.append(tuple(segment))
+            counts.append(of.dim(width))
+        base, floats, offset = self._targets[column.node]
+        row = "tile" if base == "dstates_before" else "0"
+        outputs = (tuple(range(min(total, MOST_COLUMNS))),)
+        name = self.factory(f"product({tuple(segments)}, {outputs}, {column.node in self._added})")
+        self.out(
+            f"{name}({tuple_of(sources)}, {tuple_of(strides)}, {tuple_of(counts)}, "
+            f"{tuple_of(f'back{number}_{j}' for j in range(len(groups)))}, {of.units(column.node.width)} // WIDTH, "
+            f"({base} + ({row} * {floats} + {offset}),), {floats})"
+        )
+
+    def _gradients(self) -> None:
+        """A block's share of the gradients of the weights."""
+        of = self.of
+        for i, segment in enumerate(of.weights):
+            columns = [f"columns + {self._dsum[of.index[column.node]]}" for column in segment.sums]
+            self._outer(segment.sources, columns, segment.width, f"partial_w{i}")
+        for i, vector in enumerate(of.vectors):
+            self._outer((ONE,), [f"columns + g{i}"], vector.width, f"partial_v{i}")
+
+    def _outer(self, sources: tuple[Node, ...], columns: list[str], width: int, target: str) -> None:
+        name = self.factory(f"outer({len(columns)})")
+        source = f"rows + r{self.of.rows.index(sources[0])}, row_floats, {self.of.count(sources)}"
+        blocks = f"{self.of.units(width)} // WIDTH"
+        self.out(f"{name}({source}, block_count * padded, {tuple_of(columns)}, column_floats, {blocks}, {target})")

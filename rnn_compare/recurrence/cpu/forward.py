@@ -1,0 +1,96 @@
+"""The forward pass of a step as a kernel; see `source`."""
+
+from rnn_compare.recurrence.cpu.layout import ONE, Layout
+from rnn_compare.recurrence.cpu.source import Kernel, Pass
+from rnn_compare.recurrence.step.graph import Node, uses
+from rnn_compare.recurrence.step.stages import Stage, Sum
+
+
+def forward(layout: Layout) -> Kernel:
+    """The kernel of the forward pass."""
+    return _Forward(layout).kernel()
+
+
+class _Forward(Pass):
+    def __init__(self, layout: Layout) -> None:
+        super().__init__(layout, layout.operands, layout.results)
+        self.schedule = layout.schedule
+        self.uses = uses([*self.step.last, self.step.output])
+
+    def sums_read(self, node: Node) -> Sum | None:
+        return self.of.sums.get(node)
+
+    def kernel(self) -> Kernel:
+        of, step, out = self.of, self.step, self.out
+        temps = [place for stage in self.schedule.stages for place, _ in stage.stores if place[0] == "temp"]
+        columns = [(f"c{i}", node.width) for node, i in of.index.items()]
+        columns += [(f"t{i}", place[1].width) for i, place in enumerate(temps)]
+        apart = [state for state in step.states if state not in of.rows]
+        held = [(f"h{i}", state.width) for i, state in enumerate(apart)]
+        for i, state in enumerate(apart):
+            self.where[state] = "held_row", f"h{i}", True
+        for i, row in enumerate(of.rows):
+            self.where[row] = "row_here", f"r{i}", False
+            self.places["source", row] = "row_here", f"r{i}", False, row.width
+        self.where.setdefault(step.input, (f"x + at * {of.dim(step.input.width)}", "", False))
+        for node, i in of.index.items():
+            self.where[node] = "columns_row", f"c{i}", True
+        for i, place in enumerate(temps):
+            self.where[place[1]] = "columns_row", f"t{i}", True
+            self.places[place] = "columns_row", f"t{i}", True, place[1].width
+        for i, state in enumerate(step.states):
+            self.places["last", i] = (*self.where[state], state.width)
+        self.places["output",] = (f"ys + at * {of.dim(step.doutput.width)}", "", False, step.doutput.width)
+        self.weights_scratch()
+        self.scratch += [
+            ("rows", "CHUNK * row_floats"),
+            ("held", "CHUNK * held_floats"),
+            ("columns", "TILE_ROWS * column_floats"),
+        ]
+
+        self.layout()
+        self.columns("column", columns)
+        self.columns("held", held)
+        if of.separate:
+            self.size("keep", "keep")
+        with self.start("def task(frame, numbers, workspace, scratch, index):"):
+            self.carve()
+            out("run, first, count = chunk(index, batch, chunks)")
+            self.pointers(self.operands, "arg")
+            self.pointers(self.results, "result")
+            self.pack_weights()
+            out("fill_zeros(rows, CHUNK * row_floats)", "fill_zeros(held, CHUNK * held_floats)")
+            with out.block("for row in range(count):"):
+                out(f"rows[row * row_floats + r{of.rows.index(ONE)}] = 1.0")
+                for i, state in enumerate(step.states):
+                    dim = of.dim(state.width)
+                    out(f"copy(carry{i} + (first + row) * {dim}, {self._home(state)}, {dim})")
+            with out.block("for t in range(steps):"), out.block("for tile in range(0, count, TILE_ROWS):"):
+                out("end, start = min(tile + TILE_ROWS, count), t * batch + first")
+                if step.input in of.rows:
+                    width = of.dim(step.input.width)
+                    with out.block("for row in range(tile, end):"):
+                        place = f"rows + (row * row_floats + r{of.rows.index(step.input)})"
+                        out(f"copy(x + (start + row) * {width}, {place}, {width})")
+                for stage in self.schedule.stages:
+                    self._stage(stage)
+            with out.block("for row in range(count):"):
+                for i, state in enumerate(step.states):
+                    dim = of.dim(state.width)
+                    out(f"copy({self._home(state)}, last{i} + (first + row) * {dim}, {dim})")
+        return Kernel(self.assemble("forward"), tuple(self.sizes), "0", self.scratch_floats())
+
+    def _home(self, state: Node) -> str:
+        base, offset, _ = self.where[state]
+        name, floats = ("rows", "row_floats") if base == "row_here" else ("held", "held_floats")
+        return f"{name} + (row * {floats} + {offset})"
+
+    def _stage(self, stage: Stage) -> None:
+        out = self.out
+        for product in self.of.products_of(stage):
+            self.forward_product(product, "tile", "columns")
+        if stage.stores:
+            with out.block("for row in range(tile, end):"):
+                out("at = start + row", "row_here = rows + row * row_floats")
+                out("held_row = held + row * held_floats", "columns_row = columns + (row - tile) * column_floats")
+                self.pointwise(self.schedule, stage)

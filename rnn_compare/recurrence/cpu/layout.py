@@ -1,0 +1,177 @@
+"""What a step's kernels work on: rows, products of several columns, and the arrays that are operands and results."""
+
+import dataclasses
+import functools
+from collections.abc import Iterable, Iterator
+
+from rnn_compare.recurrence.step.graph import Node, Step, ancestors
+from rnn_compare.recurrence.step.stages import Place, Schedule, Stage, Sum, sums
+
+MOST_COLUMNS = 4  # of a product: with the rows of a tile they have to stay in registers
+ONE = Node(-1, "one", (), 1)
+
+
+@dataclasses.dataclass(frozen=True)
+class Segment:
+    """Neighbouring rows that are multiplied with the same columns of a product.
+
+    Attributes:
+        sources: the rows.
+        sums: the columns.
+    """
+
+    sources: tuple[Node, ...]
+    sums: tuple[Sum, ...]
+
+    @property
+    def width(self) -> int:
+        """The columns' width."""
+        return self.sums[0].node.width
+
+    def product(self, source: Node, column: Sum) -> Node:
+        """The product of one row in one column."""
+        return next(product for product in column.products if product.inputs[0] is source)
+
+
+@dataclasses.dataclass(frozen=True)
+class Array:
+    """An operand or a result of a kernel: its name in the source, and its shape, in words, without the runs."""
+
+    name: str
+    shape: tuple[str, ...]
+
+    @property
+    def size(self) -> str:
+        """The number of its elements."""
+        return " * ".join(self.shape)
+
+
+class Layout:
+    """What the kernels of a step work on.
+
+    Attributes:
+        step: the step.
+        sums: its columns.
+        index: the number of each.
+        rows: what is multiplied, in the order in which it lies in memory; the first `adjacent` without gaps.
+        readable: rows that are there without being computed.
+        schedule: the stages of the forward pass.
+        products: columns that are computed together.
+        segments: of each product, its segments.
+        weights: all of them, in the order of the operands.
+        vectors: the vectors among the operands, which are those that no sum has taken in.
+        separate: the states that differ from the output, and are kept on their own.
+        names: the name of each width.
+    """
+
+    def __init__(self, step: Step) -> None:
+        self.step = step
+        roots = [*step.last, step.output]
+        self.sums = sums(roots)
+        self.index = {node: i for i, node in enumerate(self.sums)}
+        taken = {vector for column in self.sums.values() for vector in column.vectors}
+        self.vectors = [node for node in ancestors(roots) if node.op == "vector" and node not in taken]
+        sources = dict.fromkeys(source for column in self.sums.values() for source in column.sources)
+        self.readable = [node for node in (*step.states, step.input) if node in sources]
+        before_input = [node for node in self.readable if node is not step.input]
+        adjacent = [*before_input, ONE, *self.readable[len(before_input) :]]
+        self.rows = adjacent + [node for node in sources if node not in adjacent]
+        self.adjacent = len(adjacent)
+        self.separate = [i for i, node in enumerate(step.last) if node is not step.output]
+        widths = [step.input.width, *(state.width for state in step.states), step.doutput.width]
+        widths += [node.width for node in (*self.sums, *self.vectors, *sources)]
+        self.names = {width: f"d{i}" for i, width in enumerate(dict.fromkeys(w for w in widths if w > 1))}
+        finals: dict[Place, Node] = {("last", i): node for i, node in enumerate(step.last)}
+        finals["output",] = step.output
+        self.schedule = Schedule(finals, self.sums, rows=self.readable, at_end=finals)
+        self.products = [product for stage in self.schedule.stages for product in grouped(stage.columns)]
+        self.segments = {product: self._segments_of(product) for product in self.products}
+        self.weights = [segment for segments in self.segments.values() for segment in segments]
+
+    # Names and sizes.
+
+    def dim(self, width: int) -> str:
+        """A width in words."""
+        return self.names.get(width, str(width))
+
+    def units(self, width: int) -> str:
+        """The floats that a padded row of such a width takes."""
+        return f"u{self.names[width][1:]}" if width > 1 else "WIDTH"
+
+    def count(self, sources: Iterable[Node]) -> str:
+        """How many numbers neighbouring rows have."""
+        return " + ".join(self.dim(source.width) for source in sources)
+
+    def _segments_of(self, product: tuple[Sum, ...]) -> list[Segment]:
+        segments: list[Segment] = []
+        before = None
+        for place, source in enumerate(self.rows):
+            columns = tuple(column for column in product if source in multiplied(column))
+            if columns and before == (place - 1, columns) and place < self.adjacent:
+                segments[-1] = Segment((*segments[-1].sources, source), columns)
+            elif columns:
+                segments.append(Segment((source,), columns))
+            before = (place, columns)
+        return segments
+
+    def products_of(self, stage: Stage) -> list[tuple[Sum, ...]]:
+        """The products that compute a stage's columns."""
+        return [product for product in self.products if product[0] in stage.columns]
+
+    # Operands.
+
+    @functools.cached_property
+    def operands(self) -> list[Array]:
+        """Operands of the forward pass."""
+        step = self.step
+        arrays = [Array("x", ("steps", "batch", self.dim(step.input.width)))]
+        arrays += [Array(f"carry{i}", ("batch", self.dim(s.width))) for i, s in enumerate(step.states)]
+        arrays += [
+            Array(f"w{i}", (f"({self.count(s.sources)})", str(len(s.sums)), self.dim(s.width)))
+            for i, s in enumerate(self.weights)
+        ]
+        return arrays + [Array(f"v{i}", (self.dim(vector.width),)) for i, vector in enumerate(self.vectors)]
+
+    @functools.cached_property
+    def results(self) -> list[Array]:
+        """Results of the forward pass."""
+        states = list(enumerate(self.step.states))
+        arrays = [Array("ys", ("steps", "batch", self.dim(self.step.doutput.width)))]
+        arrays += [Array(f"last{i}", ("batch", self.dim(s.width))) for i, s in states]
+        return arrays + [
+            Array(f"kept{i}", ("steps", "batch", self.dim(self.step.states[i].width))) for i in self.separate
+        ]
+
+    def backward_operands(self, extras: Iterable[Node]) -> list[Array]:
+        """Operands of the backward pass: those of the forward pass, its output, what it kept, and cotangents.
+
+        Args:
+            extras: products of the backward pass whose weights are no part of the segments.
+        """
+        ys, *others = self.results
+        dlast = [Array(f"d{array.name}", array.shape) for array in others[: len(self.step.states)]]
+        arrays = [*self.operands, ys, *others[len(dlast) :], Array("dys", ys.shape), *dlast]
+        return arrays + [
+            Array(f"extra{i}", (self.dim(p.inputs[0].width), self.dim(p.width))) for i, p in enumerate(extras)
+        ]
+
+    @functools.cached_property
+    def backward_results(self) -> list[Array]:
+        """Results of the backward pass: the gradients of the operands of the forward pass, of x where it is wanted."""
+        return [Array("d" + array.name, array.shape) for array in self.operands]
+
+
+def multiplied(column: Sum) -> tuple[Node, ...]:
+    """The rows that make a column: the bias is a 1 times the vectors."""
+    return (*column.sources, *((ONE,) if column.vectors else ()))
+
+
+def grouped(columns: Iterable[Sum]) -> Iterator[tuple[Sum, ...]]:
+    """Columns that are computed together: of one width, alike in what they multiply."""
+    by_width: dict[int, list[Sum]] = {}
+    for column in columns:
+        by_width.setdefault(column.node.width, []).append(column)
+    for alike in by_width.values():
+        alike.sort(key=lambda column: (-len(multiplied(column)), [source.index for source in multiplied(column)]))
+        for start in range(0, len(alike), MOST_COLUMNS):
+            yield tuple(alike[start : start + MOST_COLUMNS])

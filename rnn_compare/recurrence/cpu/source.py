@@ -1,0 +1,307 @@
+"""From a step's graph to the source of its kernels: Python that Numba compiles.
+
+A task owns a few sequences (rows of the batch) of one run and steps through time alone. Lanes of a vector are units.
+Memory is laid out for that:
+
+    rows[row, :]             what is multiplied: states, a 1 that brings in the biases, the input, then computed rows
+    columns[row, c, unit]    sums of products, each padded to whole vectors; in the backward pass their cotangents later
+    weights[block, k, term, lane]
+
+The backward pass goes through time in blocks of steps that fit in the cache. It recomputes the columns of all steps of
+a block from the kept states, goes back through the steps, and then adds the whole block's share to the gradients of the
+weights. Of size T it keeps the states; no [T, B, nH] array ever exists.
+"""
+
+import dataclasses
+import functools
+import hashlib
+import math
+import re
+from collections.abc import Iterable
+
+from rnn_compare.recurrence.cpu.layout import Array, Layout
+from rnn_compare.recurrence.cpu.support import CHUNK, chunks_of, steps_of_block, up
+from rnn_compare.recurrence.cpu.tasks import Plan
+from rnn_compare.recurrence.cpu.vector import GRADIENT_ROWS, TILE_ROWS, WIDTH
+from rnn_compare.recurrence.step.graph import Node
+from rnn_compare.recurrence.step.stages import Schedule, Stage, Sum
+
+INFIX = {"add": "+", "sub": "-", "mul": "*", "div": "/"}
+CALLED = {name: name + "_" for name in ("max", "min", "abs", "pow", "and", "or", "not")}
+
+
+@dataclasses.dataclass(frozen=True)
+class Kernel:
+    """A kernel's source, and how to work out the numbers that it reads.
+
+    Attributes:
+        source: its functions `task` and perhaps `finish`.
+        sizes: names and what each is, in terms of those before it.
+        share: floats of the workspace that each task takes, in words.
+        scratch: floats of scratch memory, in words.
+        extras: products whose weights are operands besides those of the forward pass.
+    """
+
+    source: str
+    sizes: tuple[tuple[str, str], ...]
+    share: str
+    scratch: str
+    extras: tuple[Node, ...] = ()
+
+    @functools.cached_property
+    def name(self) -> str:
+        """What tells the kernel from others."""
+        return hashlib.sha256(self.source.encode()).hexdigest()[:24]
+
+    def plan(self, steps: int, batch: int, keep: bool = True) -> Plan:
+        """How it works on so many steps and sequences.
+
+        Args:
+            steps: T.
+            batch: B.
+            keep: whether the forward pass keeps what the backward pass needs.
+        """
+        scope = {"steps": steps, "batch": batch, "keep": int(keep), **SIZES}
+        for name, text in self.sizes:
+            scope[name] = eval(text, scope)
+        numbers = tuple(scope[name] for name, _ in self.sizes)
+        return Plan(scope["chunks"], eval(self.share, scope), eval(self.scratch, scope), (steps, batch, *numbers))
+
+
+SIZES = {
+    "up": up.py_func,
+    "chunks_of": chunks_of,
+    "steps_of_block": steps_of_block,
+    "WIDTH": WIDTH,
+    "TILE_ROWS": TILE_ROWS,
+    "GRADIENT_ROWS": GRADIENT_ROWS,
+    "CHUNK": CHUNK,
+}
+
+
+class Lines:
+    """Indented lines of a source."""
+
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+        self._depth = 0
+
+    def __call__(self, *lines: str) -> None:
+        """Adds lines."""
+        self.lines += ["    " * self._depth + line for line in lines]
+
+    def block(self, head: str) -> "Lines":
+        """Adds a line that opens a block, for `with`."""
+        self(head)
+        return self
+
+    def __enter__(self) -> None:
+        self._depth += 1
+
+    def __exit__(self, *error: object) -> None:
+        self._depth -= 1
+
+
+class Pass:
+    """What both passes share: names of memory, products, pointwise work."""
+
+    def __init__(self, layout: Layout, operands: list[Array], results: list[Array]) -> None:
+        self.of, self.step = layout, layout.step
+        self.operands, self.results = operands, results
+        self.out = Lines()
+        self.head: dict[str, str] = {}
+        self.scratch: list[tuple[str, str]] = []
+        self.sizes: list[tuple[str, str]] = []
+        self.where: dict[Node, tuple[str, str, bool]] = {}  # (a row's address, offset, whether it is padded)
+        self.places: dict[tuple, tuple[str, str, bool, int]] = {}  # likewise, and the width
+        self.uses: dict[Node, int] = {}
+        for i, vector in enumerate(layout.vectors):
+            self.where[vector] = f"packed_v{i}", "", True
+
+    def factory(self, text: str) -> str:
+        """The name of a product that `text` makes."""
+        return self.head.setdefault(text, f"p{len(self.head)}")
+
+    # Layout.
+
+    def size(self, name: str, text: str) -> None:
+        """A number that is worked out before the kernel is called."""
+        self.sizes.append((name, text))
+
+    def layout(self) -> None:
+        """The sizes that both passes have."""
+        self.size("chunks", "chunks_of(batch)")
+        for width, name in self.of.names.items():
+            self.size(name, str(width))
+            self.size(f"u{name[1:]}", f"up({name}, WIDTH)")
+        offset = "0"
+        for i, row in enumerate(self.of.rows):
+            self.size(f"r{i}", offset if i < self.of.adjacent else f"up({offset}, 16)")
+            offset = f"r{i} + {self.of.dim(row.width)}"
+        self.size("row_floats", f"up({offset} + GRADIENT_ROWS, 16)")
+
+    def columns(self, name: str, columns: list[tuple[str, int]]) -> None:
+        """Offsets of padded columns, and the floats of a row of them."""
+        offset = "0"
+        for column, width in columns:
+            self.size(column, offset)
+            offset = f"{column} + {self.of.units(width)}"
+        self.size(f"{name}_floats", offset)
+
+    def start(self, head: str) -> Lines:
+        """A function that reads the numbers."""
+        lines = self.out.block(head)
+        names = ["steps", "batch", *(name for name, _ in self.sizes)]
+        self.out.lines += [f"    {name} = peek(numbers + {8 * i})" for i, name in enumerate(names)]
+        return lines
+
+    def carve(self) -> None:
+        """Addresses in the scratch memory."""
+        address = "as_floats(scratch)"
+        for name, size in self.scratch:
+            self.out(f"{name} = {address}")
+            address = f"{name} + up({size}, 16)"
+
+    def scratch_floats(self) -> str:
+        """How much of it there is."""
+        return " + ".join(f"up({size}, 16)" for _, size in self.scratch)
+
+    def pointers(self, arrays: list[Array], function: str) -> None:
+        """The addresses of a run's arrays."""
+        for i, array in enumerate(arrays):
+            self.out(f"{array.name} = {function}(frame, {i}) + run * ({array.size})")
+
+    def pack_weights(self) -> None:
+        """Weights and vectors, as the kernel reads them."""
+        of = self.of
+        for i, segment in enumerate(of.weights):
+            rows, n, width = f"({of.count(segment.sources)})", len(segment.sums), of.dim(segment.width)
+            for j in range(n):
+                self.out(f"pack(w{i}, {rows}, {n}, {j}, {width}, packed_w{i}, {n}, {j})")
+        for i, vector in enumerate(of.vectors):
+            self.out(f"pack_vector(v{i}, {of.dim(vector.width)}, packed_v{i})")
+
+    def weights_scratch(self) -> None:
+        """Where they are packed."""
+        of = self.of
+        for i, segment in enumerate(of.weights):
+            size = f"({of.count(segment.sources)}) * {len(segment.sums)} * {of.units(segment.width)}"
+            self.scratch.append((f"packed_w{i}", size))
+        self.scratch += [(f"packed_v{i}", of.units(vector.width)) for i, vector in enumerate(of.vectors)]
+
+    # Products.
+
+    def forward_product(self, product: tuple[Sum, ...], row: str, columns: str) -> None:
+        """A round's columns of one product, for the rows of a tile.
+
+        Args:
+            product: its sums.
+            row: the number of the tile's first row among `rows`.
+            columns: the address of the tile's first row of columns.
+        """
+        of, segments = self.of, self.of.segments[product]
+        terms = tuple(
+            tuple((product.index(column), number) for column in segment.sums) for number, segment in enumerate(segments)
+        )
+        name = self.factory(f"product({terms}, {tuple((i,) for i in range(len(product)))}, False)")
+        first = of.weights.index(segments[0])
+        sources = [f"rows + ({row} * row_floats + r{of.rows.index(s.sources[0])})" for s in segments]
+        outputs = [f"{columns} + c{of.index[column.node]}" for column in product]
+        self.out(
+            f"{name}({tuple_of(sources)}, {tuple_of(['row_floats'] * len(segments))}, "
+            f"{tuple_of(of.count(s.sources) for s in segments)}, "
+            f"{tuple_of(f'packed_w{first + i}' for i in range(len(segments)))}, "
+            f"{of.units(product[0].node.width)} // WIDTH, {tuple_of(outputs)}, column_floats)"
+        )
+
+    # Pointwise work.
+
+    def pointwise(self, schedule: Schedule, stage: Stage) -> None:
+        """What a stage computes for the row whose addresses are set."""
+        by_width: dict[int, list] = {}
+        for place, node in stage.stores:
+            by_width.setdefault(self.places[place][3], []).append((place, node))
+        for width, stores in by_width.items():
+            dim = self.of.dim(width)
+            if width == 1:
+                self.out("u, left = 0, 1")
+                self._units(schedule, stage, stores)
+            else:
+                with self.out.block(f"for u in range(0, {dim}, WIDTH):"):
+                    self.out(f"left = {dim} - u")
+                    self._units(schedule, stage, stores)
+
+    def _units(self, schedule: Schedule, stage: Stage, stores: list) -> None:
+        names: dict[Node, str] = {}
+        values = [self._value(node, stage, names) for _, node in stores]
+        values = [value if value.isidentifier() else f"every_lane({value})" for value in values]
+        for (place, _), value in zip(stores, values, strict=True):
+            base, offset, padded, width = self.places[place]
+            address = f"{base} + ({offset + ' + ' if offset else ''}u)"
+            self.out(f"store({address}, {value})" if padded else f"store_some({address}, {value}, left)")
+            if place[0] == "last" and f"kept{place[1]}" in {array.name for array in self.results}:
+                with self.out.block("if keep:"):
+                    self.out(f"store_some(kept{place[1]} + (at * {self.of.dim(width)} + u), {value}, left)")
+
+    def _value(self, node: Node, stage: Stage, names: dict[Node, str]) -> str:
+        if node.op == "constant":
+            return literal(node.value)
+        if node not in names:
+            column = self.sums_read(node)
+            if node in stage.loads:
+                text = self._load(node)
+                for part in column.rest if column else ():
+                    text = f"{text} + {self._value(part, stage, names)}"
+            else:
+                text = self._operation(node, stage, names)
+            if text.isidentifier():
+                return text
+            names[node] = f"n{node.index}"
+            self.out(f"n{node.index} = {text}")
+        return names[node]
+
+    def sums_read(self, node: Node) -> Sum | None:
+        """The sum whose column a node is read from, if it is."""
+        raise NotImplementedError
+
+    def _load(self, node: Node) -> str:
+        base, offset, padded = self.where[node]
+        parts = [part for part in (offset, "u" if node.width > 1 else "") if part]
+        address = f"{base} + ({' + '.join(parts)})" if parts else base
+        if node.width == 1:
+            return f"load({address})" if padded else f"broadcast({address})"
+        return f"load({address})" if padded else f"load_some({address}, left)"
+
+    def _operation(self, node: Node, stage: Stage, names: dict[Node, str]) -> str:
+        value = functools.partial(self._value, stage=stage, names=names)
+        if node.op in ("custom", "stop_gradient"):
+            return value(node.inputs[0])
+        if node.op == "neg":
+            return f"-{value(node.inputs[0])}"
+        if node.op in ("add", "sub"):
+            for i, (part, other) in enumerate(zip(node.inputs, node.inputs[::-1], strict=True)):
+                if part.op == "mul" and part not in names and part not in stage.loads and self.uses.get(part, 1) < 2:
+                    a, b, c = value(part.inputs[0]), value(part.inputs[1]), value(other)
+                    if node.op == "sub":
+                        a, c = (a, f"-{c}") if i == 0 else (f"-{a}", c)
+                    return f"fma({a}, {b}, {c})"
+        inputs = [value(input_) for input_ in node.inputs]
+        if node.op in INFIX:
+            return f"{inputs[0]} {INFIX[node.op]} {inputs[1]}"
+        return f"{CALLED.get(node.op, node.op)}({', '.join(inputs)})"
+
+    def assemble(self, name: str) -> str:
+        """The source: the products that it uses, then its functions."""
+        made = [f"{variable} = {text}" for text, variable in self.head.items()]
+        text = re.sub(r"\[(\d+)\]", lambda found: f"[{self.of.dim(int(found[1]))}]", self.step.text)
+        return "\n".join([f'"""The {name} pass of', "", text, '"""', "", *made, "", *self.out.lines, ""])
+
+
+def tuple_of(parts: Iterable[str]) -> str:
+    """A tuple in words."""
+    return f"({', '.join(parts)},)"
+
+
+def literal(value: float) -> str:
+    """A number in words."""
+    return repr(value) if math.isfinite(value) else f"np.{value}".replace("np.-", "-np.")

@@ -1,0 +1,1 @@
+"""From a step, a function in JAX, to a graph in both directions and its stages; no target is known here."""
