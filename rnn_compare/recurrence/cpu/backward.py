@@ -91,7 +91,7 @@ class _Backward(Pass):
         with self.start("def task(frame, numbers, workspace, scratch, index):"):
             self.carve()
             carve_partials()
-            out("run, first, count = chunk(index, batch, chunks)", "padded = up(count, TILE_ROWS)")
+            out("run, first, count = chunk(index, batch, chunks)")
             self.pointers(self.operands, "arg")
             self.pointers(self.results, "result")
             self.pack_weights()
@@ -102,7 +102,7 @@ class _Backward(Pass):
             )
             out("fill_zeros(dstates, CHUNK * dstate_floats)", "fill_zeros(dstates_before, CHUNK * dstate_floats)")
             out(
-                "fill_zeros(temps, TILE_ROWS * temp_floats)",
+                "fill_zeros(temps, CHUNK * temp_floats)",
                 *(f"fill_zeros({name}, {size})" for name, size in partials),
             )
             with out.block("for row in range(count):"):
@@ -112,20 +112,22 @@ class _Backward(Pass):
                 self._fill()
                 columns = {node: ("columns_row", f"c{i}", True) for node, i in of.index.items()}
                 later, self.where = self.where, self.where | columns  # cotangents come to the columns later
-                with out.block("for s in range(block_count):"):
-                    self._step_start()
-                    with out.block("for tile in range(0, count, TILE_ROWS):"):
-                        out("end = min(tile + TILE_ROWS, count)")
-                        for stage in self.recompute.stages:
-                            self._stage(self.recompute, stage)
+                for stage in self.recompute.stages:
+                    for product in of.products_of(stage):
+                        self.forward_product(product, "block_count * count")
+                    if stage.stores:
+                        with out.block("for s in range(block_count):"):
+                            self._step_start()
+                            self._rows(self.recompute, stage)
                 self.where = later
                 with out.block("for s in range(block_count - 1, -1, -1):"):
                     self._step_start()
                     self._prefetch()
-                    with out.block("for tile in range(0, count, TILE_ROWS):"):
-                        out("end = min(tile + TILE_ROWS, count)")
-                        for stage in self.schedule.stages:
-                            self._stage(self.schedule, stage)
+                    for stage in self.schedule.stages:
+                        for column in stage.columns:
+                            self._back_product(column)
+                        if stage.stores:
+                            self._rows(self.schedule, stage)
                     out("dstates, dstates_before = dstates_before, dstates")
                 self._gradients()
             with out.block("for row in range(count):"):
@@ -188,14 +190,18 @@ class _Backward(Pass):
             for place, column in self.schedule.direct.items()
         }
         temps = [column.node for column in back if column.node not in self._targets]
-        for schedule in (self.schedule, self.recompute):
-            for stage in schedule.stages:
-                for place, node in stage.stores:
-                    if place[0] == "temp" or (place[0] == "source" and place not in self.places):
-                        self.places[place] = "temps_row", f"t{len(temps)}", True, node.width
-                        if place[0] == "source":
-                            self._source_of[node] = "temps", "temp_floats", f"t{len(temps)}", node.width
-                        temps.append(node)
+        for stage in self.schedule.stages:
+            for place, node in stage.stores:
+                if place[0] in ("temp", "source"):
+                    self.places[place] = "temps_row", f"t{len(temps)}", True, node.width
+                    if place[0] == "source":
+                        self._source_of[node] = "temps", "temp_floats", f"t{len(temps)}", node.width
+                    temps.append(node)
+        crossing = [place for stage in self.recompute.stages for place, _ in stage.stores if place[0] == "temp"]
+        for i, place in enumerate(crossing):
+            self._block_columns.append((f"q{i}", place[1].width))
+            self.places[place] = "columns_row", f"q{i}", True, place[1].width
+            self.where.setdefault(place[1], ("columns_row", f"q{i}", True))
         for i, node in enumerate(temps):
             self._temp_columns.append((f"t{i}", node.width))
             self.where[node] = "temps_row", f"t{i}", True
@@ -214,7 +220,7 @@ class _Backward(Pass):
             ("columns", "block_steps * CHUNK * column_floats"),
             ("dstates", "CHUNK * dstate_floats"),
             ("dstates_before", "CHUNK * dstate_floats"),
-            ("temps", "TILE_ROWS * temp_floats"),
+            ("temps", "CHUNK * temp_floats"),
         ]
 
     def _terms(self, column: Sum) -> Iterator[tuple[int, list[Node]]]:
@@ -254,7 +260,7 @@ class _Backward(Pass):
         """The rows of a block, from the kept states."""
         of, step, out = self.of, self.step, self.out
         with out.block("for s in range(block_count):"), out.block("for row in range(count):"):
-            out("at = (block_start + s) * batch + first + row", "row_here = rows + (s * padded + row) * row_floats")
+            out("at = (block_start + s) * batch + first + row", "row_here = rows + (s * count + row) * row_floats")
             for i, state in enumerate(step.states):
                 if state in of.rows:
                     dim, offset = of.dim(state.width), f"r{of.rows.index(state)}"
@@ -281,23 +287,14 @@ class _Backward(Pass):
         dim = self.of.dim(self.step.doutput.width)
         self.out(f"prefetch_rows(dys + (start - block_steps * batch) * {dim}, count * {dim})")
 
-    def _stage(self, schedule: Schedule, stage: Stage) -> None:
-        out, of = self.out, self.of
-        if schedule is self.recompute:
-            for product in of.products_of(stage):
-                self.forward_product(product, "(s * padded + tile)", "columns + (s * padded + tile) * column_floats")
-        else:
-            for column in stage.columns:
-                self._back_product(column)
-        if stage.stores:
-            with out.block("for row in range(tile, end):"):
-                out("at = start + row", "row_here = rows + (s * padded + row) * row_floats")
-                out(
-                    "columns_row = columns + (s * padded + row) * column_floats",
-                    "temps_row = temps + (row - tile) * temp_floats",
-                )
-                out("dstates_row = dstates + row * dstate_floats", "before_row = dstates_before + row * dstate_floats")
-                self.pointwise(schedule, stage)
+    def _rows(self, schedule: Schedule, stage: Stage) -> None:
+        """The pointwise work of a stage for the rows of step s."""
+        with self.out.block("for row in range(count):"):
+            self.out("at, here = start + row, s * count + row")
+            self.out("row_here, columns_row = rows + here * row_floats, columns + here * column_floats")
+            self.out("dstates_row, before_row = dstates + row * dstate_floats, dstates_before + row * dstate_floats")
+            self.out("temps_row = temps + row * temp_floats")
+            self.pointwise(schedule, stage)
 
     def _back_product(self, column: Sum) -> None:
         of = self.of
@@ -308,22 +305,20 @@ class _Backward(Pass):
             segment = []
             for product in terms:
                 base, floats, offset, _ = self._source_of[product.inputs[0]]
-                row = "(s * padded + tile)" if base == "columns" else "0"
+                start = "s * count * column_floats + " if base == "columns" else ""
                 segment.append((total % MOST_COLUMNS, len(sources)))
-                sources.append(f"{base} + ({row} * {floats} + {offset})")
+                sources.append(f"{base} + ({start}{offset})")
                 strides.append(floats)
                 total += 1
             segments.append(tuple(segment))
             counts.append(of.dim(width))
         base, floats, offset = self._targets[column.node]
-        row = "tile" if base == "dstates_before" else "0"
         outputs = (tuple(range(min(total, MOST_COLUMNS))),)
         name = self.factory(f"product({tuple(segments)}, {outputs}, {column.node in self._added})")
-        self.out(
-            f"{name}({tuple_of(sources)}, {tuple_of(strides)}, {tuple_of(counts)}, "
-            f"{tuple_of(f'back{number}_{j}' for j in range(len(groups)))}, {of.units(column.node.width)} // WIDTH, "
-            f"({base} + ({row} * {floats} + {offset}),), {floats})"
-        )
+        weights = tuple_of(f"back{number}_{j}" for j in range(len(groups)))
+        blocks, target = f"{of.units(column.node.width)} // WIDTH", f"({base} + {offset},)"
+        operands = f"{tuple_of(sources)}, {tuple_of(strides)}, {tuple_of(counts)}, {weights}"
+        self.out(f"{name}(count, {operands}, {blocks}, {target}, {floats})")
 
     def _gradients(self) -> None:
         """A block's share of the gradients of the weights."""
@@ -338,4 +333,4 @@ class _Backward(Pass):
         name = self.factory(f"outer({len(columns)})")
         source = f"rows + r{self.of.rows.index(sources[0])}, row_floats, {self.of.count(sources)}"
         blocks = f"{self.of.units(width)} // WIDTH"
-        self.out(f"{name}({source}, block_count * padded, {tuple_of(columns)}, column_floats, {blocks}, {target})")
+        self.out(f"{name}({source}, block_count * count, {tuple_of(columns)}, column_floats, {blocks}, {target})")

@@ -45,7 +45,7 @@ class _Forward(Pass):
         self.scratch += [
             ("rows", "CHUNK * row_floats"),
             ("held", "CHUNK * held_floats"),
-            ("columns", "TILE_ROWS * column_floats"),
+            ("columns", "CHUNK * column_floats"),
         ]
 
         self.layout()
@@ -65,11 +65,11 @@ class _Forward(Pass):
                 for i, state in enumerate(step.states):
                     dim = of.dim(state.width)
                     out(f"copy(carry{i} + (first + row) * {dim}, {self._home(state)}, {dim})")
-            with out.block("for t in range(steps):"), out.block("for tile in range(0, count, TILE_ROWS):"):
-                out("end, start = min(tile + TILE_ROWS, count), t * batch + first")
+            with out.block("for t in range(steps):"):
+                out("start = t * batch + first")
                 if step.input in of.rows:
                     width = of.dim(step.input.width)
-                    with out.block("for row in range(tile, end):"):
+                    with out.block("for row in range(count):"):
                         place = f"rows + (row * row_floats + r{of.rows.index(step.input)})"
                         out(f"copy(x + (start + row) * {width}, {place}, {width})")
                 for stage in self.schedule.stages:
@@ -88,9 +88,9 @@ class _Forward(Pass):
     def _stage(self, stage: Stage) -> None:
         out = self.out
         for product in self.of.products_of(stage):
-            self.forward_product(product, "tile", "columns")
+            self.forward_product(product, "count")
         if stage.stores:
-            with out.block("for row in range(tile, end):"):
+            with out.block("for row in range(count):"):
                 out("at = start + row", "row_here = rows + row * row_floats")
-                out("held_row = held + row * held_floats", "columns_row = columns + (row - tile) * column_floats")
+                out("held_row = held + row * held_floats", "columns_row = columns + row * column_floats")
                 self.pointwise(self.schedule, stage)

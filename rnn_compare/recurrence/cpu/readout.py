@@ -8,21 +8,13 @@ errors[row, lane]        inputs @ weights - targets, then their gradients
 from rnn_compare.recurrence.cpu.support import copy, fill_zeros, inline, up, zero
 from rnn_compare.recurrence.cpu.tasks import Plan
 from rnn_compare.recurrence.cpu.tiles import outer, product
-from rnn_compare.recurrence.cpu.vector import GRADIENT_ROWS, TILE_ROWS, WIDTH, fma, load, load_some, store, store_some
+from rnn_compare.recurrence.cpu.vector import GRADIENT_ROWS, WIDTH, fma, load, load_some, store, store_some
 from rnn_compare.recurrence.cpu.xla_ffi import arg, as_floats, njit, peek, result
 
 BLOCK = 64  # rows at a time, a multiple of every TILE_ROWS
 PART = 8192  # least rows of a task
 
-multiply_tile, add_gradient = product((((0, 0),),), ((0,),), False), outer(1)
-
-
-@njit()
-def multiply(source, stride, rows, count, weights, blocks, target, target_stride):
-    """target[row] = source[row, :count] @ weights[block, k, lane], for whole tiles of rows."""
-    for row in range(0, rows, TILE_ROWS):
-        here = (target + row * target_stride,)
-        multiply_tile((source + row * stride,), (stride,), (count,), (weights,), blocks, here, target_stride)
+multiply, add_gradient = product((((0, 0),),), ((0,),), False), outer(1)
 
 
 @inline()
@@ -60,7 +52,7 @@ def fill_errors(frame, at, rows, h, outputs, stride, weights, inputs, errors):
     for row in range(rows):
         copy(arg(frame, 0) + (at + row) * h, inputs + row * stride, h)
         inputs[row * stride + h] = 1
-    multiply(inputs, stride, rows, h + 1, weights, lanes // WIDTH, errors, lanes)
+    multiply(rows, (inputs,), (stride,), (h + 1,), (weights,), lanes // WIDTH, (errors,), lanes)
     for row in range(rows):
         for lane in range(0, outputs, WIDTH):
             p = errors + (row * lanes + lane)
@@ -147,7 +139,7 @@ def backward_task(frame, numbers, workspace, scratch, index):
             for lane in range(0, lanes, WIDTH):
                 p = errors + (row * lanes + lane)
                 store(p, load(p) * load(scale + lane))
-        multiply(errors, lanes, count, outputs, transposed, units // WIDTH, dhidden, units)
+        multiply(count, (errors,), (lanes,), (outputs,), (transposed,), units // WIDTH, (dhidden,), units)
         for row in range(count):
             for unit in range(0, h, WIDTH):
                 target = result(frame, 0) + ((at + row) * h + unit)

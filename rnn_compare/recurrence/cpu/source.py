@@ -191,28 +191,21 @@ class Pass:
 
     # Products.
 
-    def forward_product(self, product: tuple[Sum, ...], row: str, columns: str) -> None:
-        """A round's columns of one product, for the rows of a tile.
-
-        Args:
-            product: its sums.
-            row: the number of the tile's first row among `rows`.
-            columns: the address of the tile's first row of columns.
-        """
+    def forward_product(self, product: tuple[Sum, ...], rows: str) -> None:
+        """A round's columns of one product, for so many rows."""
         of, segments = self.of, self.of.segments[product]
         terms = tuple(
             tuple((product.index(column), number) for column in segment.sums) for number, segment in enumerate(segments)
         )
         name = self.factory(f"product({terms}, {tuple((i,) for i in range(len(product)))}, False)")
         first = of.weights.index(segments[0])
-        sources = [f"rows + ({row} * row_floats + r{of.rows.index(s.sources[0])})" for s in segments]
-        outputs = [f"{columns} + c{of.index[column.node]}" for column in product]
-        self.out(
-            f"{name}({tuple_of(sources)}, {tuple_of(['row_floats'] * len(segments))}, "
-            f"{tuple_of(of.count(s.sources) for s in segments)}, "
-            f"{tuple_of(f'packed_w{first + i}' for i in range(len(segments)))}, "
-            f"{of.units(product[0].node.width)} // WIDTH, {tuple_of(outputs)}, column_floats)"
-        )
+        sources = tuple_of(f"rows + r{of.rows.index(segment.sources[0])}" for segment in segments)
+        strides = tuple_of(["row_floats"] * len(segments))
+        counts = tuple_of(of.count(segment.sources) for segment in segments)
+        weights = tuple_of(f"packed_w{first + i}" for i in range(len(segments)))
+        outputs = tuple_of(f"columns + c{of.index[column.node]}" for column in product)
+        blocks = f"{of.units(product[0].node.width)} // WIDTH"
+        self.out(f"{name}({rows}, {sources}, {strides}, {counts}, {weights}, {blocks}, {outputs}, column_floats)")
 
     # Pointwise work.
 

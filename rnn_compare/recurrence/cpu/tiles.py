@@ -32,7 +32,7 @@ def _slots(builder, rows, columns):
 
 @functools.cache
 def product(segments, outputs, add):
-    """Makes a product of TILE_ROWS rows, over all blocks of units.
+    """Makes a product of rows, over all blocks of units.
 
     A segment is a run of numbers k < count of each of its sources; its terms are pairs (accumulator, source), each with
     its own weight: accumulator += source[row, k] * weight[block, k, term]. An output is a sum of accumulators.
@@ -43,20 +43,36 @@ def product(segments, outputs, add):
         add: whether outputs are added to what is there.
 
     Returns:
-        A function of tuples: sources' addresses, their floats from row to row, segments' counts, their packed weights
-        [block, k, term, lane]; then the number of blocks, a tuple of the outputs' addresses, and their floats from row
-        to row.
+        A function of the number of rows; tuples: sources' addresses, their floats from row to row, segments' counts,
+        their packed weights [block, k, term, lane]; the number of blocks, a tuple of the outputs' addresses, and their
+        floats from row to row. It reads and writes whole tiles, up to TILE_ROWS - 1 rows more.
     """
+    tile, single = (_product_tile(height, segments, outputs, add) for height in (TILE_ROWS, 1))
+
+    @njit()
+    def multiply(rows, sources, strides, counts, weights, blocks, targets, stride):
+        for block in range(blocks):  # the weights of a block stay in the cache
+            for row in range(0, rows, TILE_ROWS):
+                if rows - row == 1:
+                    single(row, sources, strides, counts, weights, block, targets, stride)
+                else:
+                    tile(row, sources, strides, counts, weights, block, targets, stride)
+
+    return multiply
+
+
+def _product_tile(height, segments, outputs, add):
     accumulators = 1 + max(i for terms in segments for i, _ in terms)
 
     @intrinsic
-    def tile(typingctx, sources, strides, counts, weights, block, targets, stride):
+    def tile(typingctx, row, sources, strides, counts, weights, block, targets, stride):
         def codegen(context, builder, sig, args):
             sources, strides, counts, weights, targets = (
-                _elements(builder, args[i], sig.args[i]) for i in (0, 1, 2, 3, 5)
+                _elements(builder, args[i], sig.args[i]) for i in (1, 2, 3, 4, 6)
             )
-            block, stride = args[4], args[6]
-            slots = _slots(builder, TILE_ROWS, accumulators)
+            row, block, stride = args[0], args[5], args[7]
+            rows = [builder.add(row, _I64(g)) for g in range(height)]
+            slots = _slots(builder, height, accumulators)
             for terms, count, weight in zip(segments, counts, weights, strict=True):
                 size = _I64(len(terms) * WIDTH)
                 weight = builder.gep(weight, [builder.mul(builder.mul(block, count), size)])
@@ -66,35 +82,31 @@ def product(segments, outputs, add):
                         builder.load(at(builder, builder.gep(here, [_I64(n * WIDTH)])), align=4)
                         for n in range(len(terms))
                     ]
-                    for row in range(TILE_ROWS):
+                    for g in range(height):
                         factors = {}
                         for (i, source), vector in zip(terms, vectors, strict=True):
                             if source not in factors:
-                                offset = builder.add(builder.mul(strides[source], _I64(row)), loop.index)
+                                offset = builder.add(builder.mul(strides[source], rows[g]), loop.index)
                                 number = builder.load(builder.gep(sources[source], [offset]))
                                 factors[source] = splat(builder, number)
-                            slot = slots[row][i]
+                            slot = slots[g][i]
                             builder.store(emit_fma(builder, factors[source], vector, builder.load(slot)), slot)
-            for row in range(TILE_ROWS):
+            for g in range(height):
                 for parts, target in zip(outputs, targets, strict=True):
-                    total = builder.load(slots[row][parts[0]])
+                    total = builder.load(slots[g][parts[0]])
                     for i in parts[1:]:
-                        total = builder.fadd(total, builder.load(slots[row][i]))
-                    offset = builder.add(builder.mul(stride, _I64(row)), builder.mul(block, _I64(WIDTH)))
+                        total = builder.fadd(total, builder.load(slots[g][i]))
+                    offset = builder.add(builder.mul(stride, rows[g]), builder.mul(block, _I64(WIDTH)))
                     place = at(builder, builder.gep(target, [offset]))
                     if add:
                         total = builder.fadd(builder.load(place, align=4), total)
                     builder.store(total, place, align=4)
             return context.get_dummy_value()
 
-        return types.void(sources, strides, counts, weights, types.intp, targets, types.intp), codegen
+        i = types.intp
+        return types.void(i, sources, strides, counts, weights, i, targets, i), codegen
 
-    @njit()
-    def multiply(sources, strides, counts, weights, blocks, targets, stride):
-        for block in range(blocks):
-            tile(sources, strides, counts, weights, block, targets, stride)
-
-    return multiply
+    return tile
 
 
 def _outer_tile(height):

@@ -15,6 +15,7 @@ CHEAP = (
     *("select_n", "stop_gradient", "custom"),
 )
 
+STAY = ("dsum", "kept")  # places that later stages can read, besides ("source", node) and ("temp", node)
 Place = tuple[Any, ...]  # where a value is stored: ("last", 0), ("source", node), …
 
 
@@ -126,9 +127,9 @@ class Schedule:
         behind = ancestors([*roots.values(), *(column.node for column in columns)], self._given)
         columns = [found[node] for node in behind if node in found and node not in self._computed | self._given]
         sources = {source: None for column in columns for source in column.sources}
-        readable = {node for place, node in roots.items() if place[0] == "dsum"} | self._given | set(rows)
-        self._sources = {node for node in sources if node not in readable}
-        self._kept = self._sources | {node for place, node in roots.items() if place[0] == "dsum"}
+        staying = {node for place, node in roots.items() if place[0] in STAY}
+        self._sources = {node for node in sources if node not in staying | self._given | set(rows)}
+        self._kept = self._sources | staying
         self.direct = {
             p: found[n] for p, n in roots.items() if p in in_place and self._is_direct(n, list(roots.values()))
         }
