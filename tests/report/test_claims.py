@@ -5,7 +5,9 @@ import re
 import numpy as np
 import pytest
 
+from rnn_compare.config import KEYS
 from rnn_compare.report import claims
+from rnn_compare.statistics.interval import FEWEST
 from rnn_compare.statistics.paired import Paired
 
 
@@ -85,6 +87,7 @@ def test_no_verdict_is_given_of_pairs_too_few_for_an_interval_whatever_the_confi
         assert "with fewer than 6 pairs of runs" in text
         assert "Of fewer than 6 pairs of runs, or where nearly all are alike, there is no interval" in text
     assert "- 95% interval: no interval" in markdown
+    assert KEYS["claims.seeds"].meaning.endswith(f"; {FEWEST} at the least")
 
 
 @pytest.mark.parametrize(
