@@ -99,7 +99,10 @@ KEYS: dict[str, Key] = {
         0.01, number(above=0), "how near the measured ratio must be for the claim to hold", True
     ),
     "claims.seeds": Key(
-        10, whole(2), "least pairs of finished runs with which a claim about loss or volatility is judged", True
+        10,
+        whole(2),
+        "least pairs of finished runs with which a claim about loss or volatility is judged; 6 at the least",
+        True,
     ),
 }
 

@@ -157,6 +157,14 @@ def test_intervals_hold_the_ratio_as_often_as_they_say(pair, monkeypatch):
     assert 0.91 <= held / 300 <= 0.985
 
 
+@pytest.mark.parametrize("pairs", [2, 3, 4, 8])
+def test_intervals_of_few_pairs_hold_the_ratio_too(pairs):
+    """Four are the worst (0.92 of normal noise): both of their outer ones are cut off."""
+    rng = np.random.default_rng(pairs)
+    ends = [ratio_of(*np.exp(rng.normal(0, 0.03, (2, pairs))))[1:] for _ in range(1000)]
+    assert np.mean([low < 1 < high for low, high in ends]) > 0.92 - 3 * math.sqrt(0.92 * 0.08 / 1000)
+
+
 def test_a_signal_ends_it_between_samples(pair, monkeypatch):
     machine = Machine(monkeypatch)
     monkeypatch.setattr(interrupt, "_asked", [2])
