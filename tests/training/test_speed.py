@@ -9,6 +9,7 @@ from rnn_compare.config import UserError, validate
 from rnn_compare.console import interrupt
 from rnn_compare.study import execute, timing
 from rnn_compare.study.expansion import expand
+from rnn_compare.study.launch import Local
 from rnn_compare.study.timing import with_cell, write_speed
 from rnn_compare.training import speed
 from rnn_compare.training.speed import measure, ratio_of
@@ -220,7 +221,7 @@ def test_each_backend_is_measured_and_again_when_more_is_asked_for(tiny, tmp_pat
     tiny.speed.limit = 0.5
 
     def backends():
-        write_speed(validate(tiny), expand(validate(tiny)), tmp_path)
+        write_speed(validate(tiny), expand(validate(tiny)), tmp_path, Local().call)
         found = json.loads((tmp_path / "speed.json").read_text())
         said = [(entry["train.backend"], entry["limit"], entry["precision"]) for entry in found]
         calls, measured[:] = list(measured), []
@@ -243,7 +244,7 @@ def test_a_damaged_measurement_is_named(tiny, tmp_path, measured, text):
     tiny.speed.limit = 0.5
     (tmp_path / "speed.json").write_text(text)
     with pytest.raises(UserError, match=r"speed\.json cannot be read") as error:
-        write_speed(validate(tiny), expand(validate(tiny)), tmp_path)
+        write_speed(validate(tiny), expand(validate(tiny)), tmp_path, Local().call)
     assert "\n" not in str(error.value)
     assert measured == []
 
