@@ -14,12 +14,10 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from rnn_compare import study
 from rnn_compare.config import UserError, validate
-from rnn_compare.study import worker
 from rnn_compare.study.source import NOTHING
 from rnn_compare.workdir.checkpoint import Checkpoint
 
 pytest.importorskip("ray")
-from rnn_compare.study import cluster as module
 from rnn_compare.study.cluster import RETRIES, _needs, joined
 
 pytestmark = pytest.mark.usefixtures("no_figures")
@@ -53,7 +51,6 @@ forks = pytest.mark.filterwarnings(r"ignore:.*fork\(\)")
 @pytest.fixture
 def no_cluster(monkeypatch):
     """Neither told of a cluster nor joined to one: a launcher starts its own."""
-    pytest.importorskip("ray")
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
 
 
@@ -69,93 +66,183 @@ def cluster(no_cluster, monkeypatch):
 
 
 @pytest.mark.slow
-def test_dead_workers_are_replaced_and_failures_are_told(no_cluster, tmp_path, capsys, board):
-    def train(runs, workdir, show):
+def test_dead_workers_are_replaced_and_failures_are_told(no_cluster, tmp_path, capsys, board, cohort):
+    def train(runs, workdir, store, show):
         (name,) = (run.name for run in runs)
         with (tmp_path / f"{name}.attempts").open("a") as file:
             file.write("x")
         if name == "raises":
             raise ValueError("out of tune")
-        if name == "dies" or (name == "dies_once" and (tmp_path / f"{name}.attempts").stat().st_size == 1):
+        attempts = (tmp_path / f"{name}.attempts").stat().st_size
+        if name == "saves" and attempts < 8:  # more often than others may die: it gets on
+            saved = store.restore()
+            store.save(Checkpoint(saved.epoch + 1 if saved else 1, {"x": np.full(1, attempts)}, {}))
+            time.sleep(2)
+            os._exit(1)
+        if name == "dies" or (name == "dies_once" and attempts == 1):
             os._exit(1)
         (workdir / name).mkdir()
         (workdir / name / "run.json").write_text("{}" if name != "large" else "{}" * 1_000_000)
+        return True
 
     names = ["good", "raises", "dies", "dies_once", "large"]
-    launch.ray([cohort(name) for name in names], tmp_path / "out", train, board)
-    assert {path.name for path in (tmp_path / "out").iterdir()} == {"good", "dies_once", "large"}
-    assert [(tmp_path / f"{name}.attempts").stat().st_size for name in names] == [1, 1, 1 + launch.RETRIES, 2, 1]
+    with joined(NOTHING) as place:
+        place.train([cohort(name) for name in names], tmp_path / "out", train, board)
+        assert {path.name for path in (tmp_path / "out").iterdir()} == {"good", "dies_once", "large"}
+        place.train([cohort("saves")], tmp_path / "out", train, board)
+    attempts = [(tmp_path / f"{name}.attempts").stat().st_size for name in [*names, "saves"]]
+    assert attempts == [1, 1, 1 + RETRIES, 2, 1, 8]
     said = capsys.readouterr().out
     assert "Ray: started a local cluster, 1 node with" in said
     for word in ("good done", "raises failed", "out of tune", "dies failed", "dies_once done", "large done"):
         assert word in said
 
 
-@pytest.mark.slow
-@forks
-def test_every_run_finishes_once_though_a_node_dies(cluster, tiny, tmp_path, capsys, monkeypatch):
-    _, victim = (cluster.add_node(num_cpus=1) for _ in range(2))
-    tiny.sweep = {"model.cell": ("lstm", "gru"), "data.window": (1, 2, 3)}
-    tiny.seeds = 2
-    config, notes, gathered = validate(tiny), tmp_path / "notes", []
-    names = {run.name for run in study.expand(config)}
-    gather = launch.gather
+def slowly(notes):
+    """Trains as a study does, slowly, and notes on which node."""
 
-    def noting(runs, workdir, show):  # in a worker, where study.attempt is the original
+    def train(runs, workdir, store, show):  # in a worker
         import ray
 
         from rnn_compare import study
 
         with notes.open("a") as file:
             print(ray.get_runtime_context().get_node_id(), runs[0].name, file=file)
-        study.attempt(runs, workdir, show)
 
-    def counting(runs, files, workdir):
-        gathered.extend(run.name for run in runs)
-        gather(runs, files, workdir)
+        def slow(*how):
+            show(*how)
+            time.sleep(0.1)
+
+        return study.attempt(runs, workdir, store, slow)
+
+    return train
+
+
+def newest(workdir):
+    """The epoch of the newest checkpoint of each cohort, by its first run."""
+    found = {}
+    for path in workdir.glob("checkpoints/*/*"):
+        if path.name.isdecimal() and (path.parent / "runs.json").exists():
+            first = next(iter(json.loads((path.parent / "runs.json").read_text())))
+            found[first] = max(int(path.name), found.get(first, 0))
+    return found
+
+
+@pytest.mark.slow
+@forks
+def test_a_cohort_whose_node_dies_goes_on_from_its_checkpoint(
+    cluster, tiny, tmp_path, capsys, monkeypatch, assert_same_results
+):
+    _, victim = (cluster.add_node(num_cpus=1) for _ in range(2))
+    tiny.sweep = {"model.cell": ("lstm", "gru")}
+    tiny.seeds, tiny.train.epochs, tiny.checkpoint.epochs, tiny.speed.limit = 2, 300, 20, 0.1
+    config, notes, died = validate(tiny), tmp_path / "notes", {}
+    (tmp_path / "ray").mkdir()
 
     def kill():
-        def at_work():
-            attempts = [line.split() for line in notes.read_text().splitlines()] if notes.exists() else []
-            return len(gathered) >= 4 and any(
-                node == victim.node_id and name not in gathered for node, name in attempts
-            )
+        def saved():
+            there = dict(line.split() for line in notes.read_text().splitlines()) if notes.exists() else {}
+            died["name"] = there.get(victim.node_id)
+            return newest(tmp_path / "ray").get(died["name"], 0) >= 60
 
-        wait_until(at_work)
+        wait_until(saved)
+        died["epoch"] = newest(tmp_path / "ray")[died["name"]]
         cluster.remove_node(victim, allow_graceful=False)
 
     killer = threading.Thread(target=kill)
+    killer.start()
     with monkeypatch.context() as patch:
-        patch.setattr(study, "attempt", noting)
-        patch.setattr(launch, "gather", counting)
-        killer.start()
+        patch.setattr(study, "attempt", slowly(notes))
         assert study.execute(config, tmp_path / "ray", dry_run=False, launcher="ray")
-        killer.join()
+    killer.join()
     said = capsys.readouterr().out
     assert "joined the cluster at" in said
     assert "3 nodes with 2 CPUs" in said
     assert "the cluster is now 2 nodes with 1 CPUs" in said
-    assert sorted(gathered) == sorted(names)
-    attempts = [line.split()[1] for line in notes.read_text().splitlines()]
-    assert len(set(attempts)) == 6
-    assert len(attempts) == 7, "the cohort on the node that died is trained again, and no other"
+    assert f"{died['name']} … {died['name'][:-1]}1 has lost its worker" in said
+    (epoch,) = (int(line.split()[-1]) for line in said.splitlines() if "goes on from epoch" in line)
+    assert epoch >= died["epoch"] >= 60
+    assert [line.split()[1] for line in notes.read_text().splitlines()].count(died["name"]) == 2
+    (measured,) = json.loads((tmp_path / "ray" / "speed.json").read_text())
+    assert measured["cores"] == 1
+    assert f"of {measured['host']} ({measured['cpu']}, 1 cores)" in (tmp_path / "ray" / "report.md").read_text()
 
     assert study.execute(config, tmp_path / "local", dry_run=False)
-    found, expected = (
-        {p.name for p in (tmp_path / launcher).iterdir()} for launcher in ("ray", "local")
-    )  # fmt: skip
+    names = {run.name for run in study.expand(config)}
+    found, expected = ({p.name for p in (tmp_path / place).iterdir()} for place in ("ray", "local"))
     assert found == expected > names
+    assert_same_results(tmp_path / "ray", tmp_path / "local", names)
     for name in names:
-        here, there = tmp_path / "ray" / name, tmp_path / "local" / name
-        assert (here / "run.json").read_text() == (there / "run.json").read_text()
-        assert len(list(here.iterdir())) == len(list(there.iterdir())) == 5
-        events = EventAccumulator(str(here), size_guidance={"scalars": 0}).Reload()
-        assert [scalar.step for scalar in events.Scalars("loss")] == list(range(7))
-        for file in ("curves.npz", "params.npz", "predictions.npz"):
-            a, b = np.load(here / file), np.load(there / file)
-            assert set(a.files) == set(b.files)
-            for key in set(a.files) - {"seconds_per_epoch"}:
-                np.testing.assert_array_equal(a[key], b[key])
+        events = EventAccumulator(str(tmp_path / "ray" / name), size_guidance={"scalars": 0}).Reload()
+        assert [scalar.step for scalar in events.Scalars("loss")] == list(range(300))
+
+
+@pytest.mark.slow
+@forks
+def test_cohorts_are_cut_by_the_devices_of_the_workers(cluster, tiny, tmp_path, monkeypatch):
+    monkeypatch.setenv("XLA_FLAGS", "--xla_force_host_platform_device_count=2")  # of what is started from now on
+    cluster.add_node(num_cpus=1)
+    monkeypatch.delenv("XLA_FLAGS")
+    tiny.seeds = 3
+    with joined(NOTHING) as place:
+        parts = study.plan(study.expand(validate(tiny)), tmp_path, False, place.call)
+        assert [[run.seed for run in part] for part in parts] == [[0, 1], [2]]
+
+
+@pytest.mark.slow
+@forks
+def test_the_node_with_the_least_memory_plans(cluster):
+    def node():
+        import ray
+
+        return ray.get_runtime_context().get_node_id()
+
+    def wrong():
+        raise UserError("it cannot be")
+
+    nodes = [cluster.add_node(num_cpus=1, memory=gigabytes * 10**9) for gigabytes in (3, 1, 2)]
+    with joined(NOTHING) as place:
+        assert place.call(node) == nodes[1].node_id
+        with pytest.raises(UserError, match=r"^it cannot be$"):
+            place.call(wrong)
+
+
+CONFIG = """
+import cells_of_mine
+from rnn_compare import config as base
+from rnn_compare.cells import CELLS
+
+CELLS["mine"] = cells_of_mine.Mine
+
+def get_config():
+    config = base.base()
+    config.model.cell, config.seeds = "mine", 2
+    return config
+"""
+CELL = """
+import jax.numpy as jnp
+from rnn_compare.cells import RecurrentCell
+
+class Mine(RecurrentCell):
+    gates = ("h",)
+
+    def step(self, params, carry, x):
+        carry = jnp.tanh(self.project(params, x) + self.recur(params, carry))
+        return carry, carry
+"""
+
+
+@pytest.mark.slow
+@forks
+def test_a_cell_of_the_config_file_is_known_to_workers(cluster, tmp_path, tiny_flags):
+    cluster.add_node(num_cpus=2)
+    (tmp_path / "mine.py").write_text(CONFIG)
+    (tmp_path / "cells_of_mine.py").write_text(CELL)
+    environment = {**os.environ, "PYTHONPATH": f"{os.environ.get('PYTHONPATH', '')}:{tmp_path}"}  # of the driver only
+    command = [sys.executable, "-m", "rnn_compare.main", "--config=mine.py", "--launcher=ray", *tiny_flags]
+    result = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=300)
+    assert result.returncode == 0, result.stderr
+    assert len(list(tmp_path.glob("runs/mine/mine-s*/run.json"))) == 2
 
 
 @pytest.fixture(params=["started", "joined"])
@@ -166,62 +253,55 @@ def where(request, no_cluster):
     return request.param
 
 
-@pytest.fixture
-def command(where, pytestconfig, tmp_path):
-    """A study of four cohorts on that cluster."""
-    return [
-        sys.executable, "-m", "rnn_compare.main", f"--config={pytestconfig.rootpath}/configs/smoke.py",
-        "--launcher=ray", "--config.sweep.data.window=1,2", f"--workdir={tmp_path}",
-    ]  # fmt: skip
+LONG = {"data.length": 2000, "train.epochs": 1500, "checkpoint.epochs": 100, "speed.limit": 0}
 
 
 @pytest.mark.slow
 @forks
-def test_a_killed_driver_is_started_again(command, tmp_path, where):
-    finished = lambda: {path: path.stat().st_mtime_ns for path in tmp_path.glob("*/run.json")}  # noqa: E731
-    first = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    wait_until(finished)
-    first.kill()
-    first.wait()
-    before = finished()
-    assert 0 < len(before) < 4
-    again = subprocess.run(command, capture_output=True, text=True, timeout=300)
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
+def test_a_driver_that_was_ended_is_started_again(where, pytestconfig, tmp_path, number, assert_same_results):
+    """Two cohorts one after the other: one has finished, the other has saved."""
+
+    def command(workdir, *more):
+        flags = [f"--config.{key}={value}" for key, value in LONG.items()]
+        config = f"--config={pytestconfig.rootpath}/configs/smoke.py"
+        return [sys.executable, "-m", "rnn_compare.main", config, *flags, f"--workdir={workdir}", *more]
+
+    ray = tmp_path / "ray"
+    first = subprocess.Popen(command(ray, "--launcher=ray"), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    wait_until(lambda: (ray / "lstm-s0" / "run.json").exists() and newest(ray).get("gru-s0", 0) >= 200)
+    first.send_signal(number)
+    said, problems = first.communicate(timeout=100)
+    finished, saved = (ray / "lstm-s0" / "run.json").stat().st_mtime_ns, newest(ray)["gru-s0"]
+    if number != signal.SIGKILL:
+        assert (first.returncode, problems) == (128 + number, "interrupted: the same command goes on from here\n")
+        assert "1 cohorts are under way and will be saved" in said
+        assert f"gru-s0 stopped, and saved at epoch {saved}" in said
+    again = subprocess.run(command(ray, "--launcher=ray"), capture_output=True, text=True, timeout=300)
     assert again.returncode == 0, again.stderr
-    assert f"4 runs, {len(before)} of them ended earlier" in again.stdout
     assert where in again.stdout
-    assert before.items() <= finished().items()
-    assert len(finished()) == 4
-    for path in finished():
-        assert len(list(path.parent.glob("events*"))) == 1
-        events = EventAccumulator(str(path.parent), size_guidance={"scalars": 0}).Reload()
-        assert [scalar.step for scalar in events.Scalars("loss")] == list(range(60))
+    assert "2 runs, 1 of them ended earlier" in again.stdout
+    assert f"gru-s0 goes on from epoch {saved}" in again.stdout
+    assert (ray / "lstm-s0" / "run.json").stat().st_mtime_ns == finished
+    assert not (ray / "checkpoints").exists()
+    subprocess.run(command(tmp_path / "local"), capture_output=True, check=True, timeout=300)
+    assert_same_results(ray, tmp_path / "local", ["lstm-s0", "gru-s0"])
 
 
 @pytest.mark.slow
 @forks
-def test_sigterm_is_heard_though_ray_listens_too(command, tmp_path):
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    wait_until(lambda: list(tmp_path.glob("*/run.json")))
-    process.terminate()
-    said, problems = process.communicate(timeout=100)
-    assert (process.returncode, problems) == (143, "interrupted: the same command goes on from here\n")
-    assert "cohorts were under way; they will be trained from epoch 0" in said
-
-
-@pytest.mark.slow
-@forks
-def test_a_workdir_that_cannot_be_written_ends_the_study(no_cluster, tmp_path, board):
-    def train(runs, folder, show):
+def test_a_workdir_that_cannot_be_written_ends_the_study(no_cluster, tmp_path, board, cohort):
+    def train(runs, folder, store, show):
         (folder / runs[0].name).mkdir()
         (folder / runs[0].name / "run.json").write_text("{}")
 
     (tmp_path / "a").write_text("in the way")
-    with pytest.raises(OSError, match=r"File exists|Not a directory"):
-        launch.ray([cohort("a")], tmp_path, train, board)
+    with joined(NOTHING) as place, pytest.raises(OSError, match=r"File exists|Not a directory"):
+        place.train([cohort("a")], tmp_path, train, board)
 
 
 @pytest.mark.slow
-def test_a_cluster_that_does_not_answer(no_cluster, tmp_path, monkeypatch, board):
+def test_a_cluster_that_does_not_answer(no_cluster, monkeypatch):
     monkeypatch.setenv("RAY_ADDRESS", "127.0.0.1:1")
-    with pytest.raises(UserError, match=r"does not answer: .*refused"):
-        launch.ray([cohort("a")], tmp_path, lambda *_: None, board)
+    with pytest.raises(UserError, match=r"does not answer: .*refused"), joined(NOTHING):
+        pass
