@@ -6,6 +6,7 @@ Exit codes: 0 every run finished, 1 some run diverged or failed, 2 something in 
 
 import json
 import re
+from functools import partial
 from pathlib import Path
 
 from absl import app, flags
@@ -62,7 +63,7 @@ def main(overrides: list[str]) -> int:
     from rnn_compare.study.source import Source
 
     workdir = path_of(WORKDIR) or Path("runs") / Path(path).stem
-    source = Source.of(Path(path), overrides)
+    source = partial(Source.of, Path(path), overrides)
     finished = study.execute(config, workdir, DRY_RUN.value, LAUNCHER.value, RETRY_FAILED.value, source)
     return 0 if finished else 1
 

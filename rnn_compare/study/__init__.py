@@ -8,6 +8,7 @@ with the others.
 
 import json
 import shlex
+from collections.abc import Callable
 from pathlib import Path
 
 from ml_collections import ConfigDict
@@ -24,7 +25,7 @@ from rnn_compare.study.expansion import expand
 from rnn_compare.study.fit import attempt
 from rnn_compare.study.machine import environment
 from rnn_compare.study.planning import check_models, plan
-from rnn_compare.study.source import NOTHING, Source
+from rnn_compare.study.source import Source
 from rnn_compare.study.timing import write_speed
 from rnn_compare.workdir import lock
 from rnn_compare.workdir.checkpoint import begun, forget_ended
@@ -40,7 +41,7 @@ def execute(
     dry_run: bool,
     launcher: str = "local",
     retry_failed: bool = False,
-    source: Source = NOTHING,
+    source: Callable[[], Source] = Source,
 ) -> bool:
     """Runs a study: says what it is going to do, does it, reports.
 
@@ -50,7 +51,7 @@ def execute(
         dry_run: only say.
         launcher: where the cohorts are trained, a name in `launch.LAUNCHERS`.
         retry_failed: train runs again that failed earlier.
-        source: the config file, for workers that shall know the names that it registers.
+        source: reads the config file, for workers that shall know the names that it registers.
 
     Returns:
         Whether every run finished with finite losses.

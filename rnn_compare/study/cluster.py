@@ -81,22 +81,25 @@ class Cluster:
         """What the function returns or raises on the node with the least memory: what fits there fits everywhere.
 
         Raises:
-            UserError: that node died.
+            UserError: each worker that tried it died.
             Interrupted: a signal asked to stop.
         """
-        if self._helper is None:
-            self._helper = self.worker(1, scheduling_strategy=_least())
-        answer = self._helper.call.remote(function, *args)
-        while not ray.wait([answer], timeout=LOOK_EVERY)[0]:
-            interrupt.check()
-        try:
-            result, said = ray.get(answer)
-        except RayTaskError as error:
-            raise error.cause from None
-        except RayError:
-            raise UserError("--launcher=ray: a worker died while it planned or timed: give the command again") from None
-        say(*said)
-        return result
+        for _ in range(1 + RETRIES):
+            if self._helper is None:
+                self._helper = self.worker(1, scheduling_strategy=_least())
+            answer = self._helper.call.remote(function, *args)
+            while not ray.wait([answer], timeout=LOOK_EVERY)[0]:
+                interrupt.check()
+            try:
+                result, said = ray.get(answer)
+            except RayTaskError as error:
+                raise error.cause from None
+            except RayError:
+                self._helper = None
+                continue
+            say(*said)
+            return result
+        raise UserError("--launcher=ray: the workers that plan or time die: the same command tries it again")
 
     def train(self, cohorts: list[Cohort], workdir: Path, train: Train, board: Board) -> None:
         """Sends the cohorts out, and takes in what comes back.

@@ -54,12 +54,12 @@ class Local:
                 board.state(i, "failed", ended=True)
 
 
-def local(source: Source) -> AbstractContextManager[Launcher]:
+def local(source: Callable[[], Source]) -> AbstractContextManager[Launcher]:
     """Trains in this process, which has read the config file."""
     return nullcontext(Local())
 
 
-def ray(source: Source) -> AbstractContextManager[Launcher]:
+def ray(source: Callable[[], Source]) -> AbstractContextManager[Launcher]:
     """Trains on a Ray cluster.
 
     Raises:
@@ -69,13 +69,13 @@ def ray(source: Source) -> AbstractContextManager[Launcher]:
         raise UserError("--launcher=ray needs Ray, which is not installed: pip install -e '.[cluster]'")
     from rnn_compare.study.cluster import joined
 
-    return joined(source)
+    return joined(source())
 
 
-LAUNCHERS: dict[str, Callable[[Source], AbstractContextManager[Launcher]]] = {"local": local, "ray": ray}
+LAUNCHERS: dict[str, Callable[[Callable[[], Source]], AbstractContextManager[Launcher]]] = {"local": local, "ray": ray}
 
 
-def launched(name: str, source: Source) -> AbstractContextManager[Launcher]:
+def launched(name: str, source: Callable[[], Source]) -> AbstractContextManager[Launcher]:
     """The launcher of a name in `LAUNCHERS`; its workers run the config file that names of its own come from.
 
     Raises:

@@ -29,7 +29,7 @@ class Source(NamedTuple):
         """The config file that this process has loaded, with these overrides."""
         folder = path.absolute().parent
         found = {path.name: path.read_bytes()}
-        for name, module in sys.modules.items():
+        for name, module in list(sys.modules.items()):
             base = Path(*name.split("."))
             file = getattr(module, "__file__", None)
             for within in (base.with_name(f"{base.name}.py"), base / "__init__.py"):
@@ -67,6 +67,3 @@ class Source(NamedTuple):
                 f"{str(error).replace(f'{folder}/', '')} (on the worker {platform.node()}, which has the config file, "
                 "the modules beside it that it imports, and no other file)"
             ) from None
-
-
-NOTHING = Source()

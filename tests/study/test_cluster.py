@@ -14,7 +14,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from rnn_compare import study
 from rnn_compare.config import UserError, validate
-from rnn_compare.study.source import NOTHING
+from rnn_compare.study.source import Source
 from rnn_compare.workdir.checkpoint import Checkpoint
 
 pytest.importorskip("ray")
@@ -86,7 +86,7 @@ def test_dead_workers_are_replaced_and_failures_are_told(no_cluster, tmp_path, c
         return True
 
     names = ["good", "raises", "dies", "dies_once", "large"]
-    with joined(NOTHING) as place:
+    with joined(Source()) as place:
         place.train([cohort(name) for name in names], tmp_path / "out", train, board)
         assert {path.name for path in (tmp_path / "out").iterdir()} == {"good", "dies_once", "large"}
         place.train([cohort("saves")], tmp_path / "out", train, board)
@@ -184,7 +184,7 @@ def test_cohorts_are_cut_by_the_devices_of_the_workers(cluster, tiny, tmp_path, 
     cluster.add_node(num_cpus=1)
     monkeypatch.delenv("XLA_FLAGS")
     tiny.seeds = 3
-    with joined(NOTHING) as place:
+    with joined(Source()) as place:
         parts = study.plan(study.expand(validate(tiny)), tmp_path, False, place.call)
         assert [[run.seed for run in part] for part in parts] == [[0, 1], [2]]
 
@@ -201,7 +201,7 @@ def test_the_node_with_the_least_memory_plans(cluster):
         raise UserError("it cannot be")
 
     nodes = [cluster.add_node(num_cpus=1, memory=gigabytes * 10**9) for gigabytes in (3, 1, 2)]
-    with joined(NOTHING) as place:
+    with joined(Source()) as place:
         assert place.call(node) == nodes[1].node_id
         with pytest.raises(UserError, match=r"^it cannot be$"):
             place.call(wrong)
@@ -296,12 +296,12 @@ def test_a_workdir_that_cannot_be_written_ends_the_study(no_cluster, tmp_path, b
         (folder / runs[0].name / "run.json").write_text("{}")
 
     (tmp_path / "a").write_text("in the way")
-    with joined(NOTHING) as place, pytest.raises(OSError, match=r"File exists|Not a directory"):
+    with joined(Source()) as place, pytest.raises(OSError, match=r"File exists|Not a directory"):
         place.train([cohort("a")], tmp_path, train, board)
 
 
 @pytest.mark.slow
 def test_a_cluster_that_does_not_answer(no_cluster, monkeypatch):
     monkeypatch.setenv("RAY_ADDRESS", "127.0.0.1:1")
-    with pytest.raises(UserError, match=r"does not answer: .*refused"), joined(NOTHING):
+    with pytest.raises(UserError, match=r"does not answer: .*refused"), joined(Source()):
         pass

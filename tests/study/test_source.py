@@ -5,7 +5,7 @@ import pytest
 
 from rnn_compare.cells import CELLS
 from rnn_compare.config import UserError
-from rnn_compare.study.source import NOTHING, Source
+from rnn_compare.study.source import Source
 
 CONFIG = """
 import helper_of_a_test
@@ -74,5 +74,5 @@ def test_a_file_that_does_not_run_there_is_one_sentence(config):
 
 
 def test_a_study_without_a_file_runs_none():
-    with NOTHING.registered():
+    with Source().registered():
         pass

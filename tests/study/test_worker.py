@@ -8,7 +8,7 @@ from rnn_compare.config import UserError
 from rnn_compare.console import interrupt
 from rnn_compare.console.terminal import say
 from rnn_compare.study import fit, worker
-from rnn_compare.study.source import NOTHING
+from rnn_compare.study.source import Source
 from rnn_compare.study.worker import Worker, gather
 from rnn_compare.workdir.checkpoint import Checkpoint
 
@@ -18,7 +18,7 @@ def here(monkeypatch):
     """A worker."""
     monkeypatch.setenv("NPROC", "1")  # which it sets; afterwards it is as it was
     monkeypatch.setattr(worker, "PAUSE", 0.0)
-    yield Worker(NOTHING, 1)
+    yield Worker(Source(), 1)
     interrupt._asked.clear()
 
 

@@ -1,6 +1,8 @@
 import itertools
 import json
 import math
+import os
+import platform
 
 import numpy as np
 import pytest
@@ -167,6 +169,7 @@ def test_a_signal_ends_it_between_samples(pair, monkeypatch):
 
 
 KEYS = ["backend", "device", "units", "pairs", "lstm_seconds", "gru_seconds", "ratio", "low", "high", "seconds"]
+WHERE = ["host", "cpu", "cores"]
 
 
 def test_a_study_measures_once(tiny, tmp_path, capsys, monkeypatch):
@@ -183,14 +186,16 @@ def test_a_study_measures_once(tiny, tmp_path, capsys, monkeypatch):
     tiny.speed.limit = 0.5
     assert execute(validate(tiny), tmp_path, dry_run=False)
     (result,) = json.loads((tmp_path / "speed.json").read_text())
-    assert list(result) == ["train.backend", "limit", "precision", *KEYS]
+    assert list(result) == ["train.backend", "limit", "precision", *KEYS, *WHERE]
     assert list(result.values())[:3] == ["auto", 0.5, 0.005]
     assert result["pairs"] == len(result["lstm_seconds"]) == len(result["gru_seconds"]) >= 2
     assert 0 < result["low"] <= result["ratio"] <= result["high"]
     assert all(0 < seconds < 1 for seconds in result["lstm_seconds"] + result["gru_seconds"])
     said = capsys.readouterr().out
     assert "measuring the cells' speed with backend auto, at most 0." in said
-    assert f"times a GRU epoch, {result['pairs']} pairs" in said
+    assert f"times a GRU epoch, {result['pairs']} pairs, on {platform.node()} (" in said
+    where = f"device cpu of {platform.node()} ({result['cpu']}, {os.cpu_count()} cores)"
+    assert (tmp_path / "report.md").read_text().count(where) > 1
     before = (tmp_path / "speed.json").stat().st_mtime_ns
     assert execute(validate(tiny), tmp_path, dry_run=False)
     assert (tmp_path / "speed.json").stat().st_mtime_ns == before
