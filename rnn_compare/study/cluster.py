@@ -93,7 +93,7 @@ class Cluster:
             try:
                 result, said = ray.get(answer)
             except RayTaskError as error:
-                raise error.cause from None
+                raise error.cause from error
             except RayError:
                 self._helper = None
                 continue

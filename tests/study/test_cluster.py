@@ -119,12 +119,13 @@ def slowly(notes):
 
 
 def newest(workdir):
-    """The epoch of the newest checkpoint of each cohort, by its first run."""
+    """The epoch of the newest checkpoint of each cohort that is under way, by its first run."""
     found = {}
     for path in workdir.glob("checkpoints/*/*"):
         if path.name.isdecimal() and (path.parent / "runs.json").exists():
             first = next(iter(json.loads((path.parent / "runs.json").read_text())))
-            found[first] = max(int(path.name), found.get(first, 0))
+            if not (workdir / first / "run.json").exists():
+                found[first] = max(int(path.name), found.get(first, 0))
     return found
 
 
@@ -162,7 +163,8 @@ def test_a_cohort_whose_node_dies_goes_on_from_its_checkpoint(
     assert f"{died['name']} … {died['name'][:-1]}1 has lost its worker" in said
     (epoch,) = (int(line.split()[-1]) for line in said.splitlines() if "goes on from epoch" in line)
     assert epoch >= died["epoch"] >= 60
-    assert [line.split()[1] for line in notes.read_text().splitlines()].count(died["name"]) == 2
+    attempts = [line.split()[1] for line in notes.read_text().splitlines()]
+    assert (len(attempts), attempts.count(died["name"])) == (3, 2), "no other cohort is trained again"
     (measured,) = json.loads((tmp_path / "ray" / "speed.json").read_text())
     assert measured["cores"] == 1
     assert f"of {measured['host']} ({measured['cpu']}, 1 cores)" in (tmp_path / "ray" / "report.md").read_text()
@@ -221,13 +223,13 @@ def get_config():
 """
 CELL = """
 import jax.numpy as jnp
-from rnn_compare.cells import RecurrentCell
+from rnn_compare.cells import RecurrentCell, project, recur
 
 class Mine(RecurrentCell):
     gates = ("h",)
 
     def step(self, params, carry, x):
-        carry = jnp.tanh(self.project(params, x) + self.recur(params, carry))
+        carry = jnp.tanh(project(params, x) + recur(params, carry))
         return carry, carry
 """
 
@@ -245,7 +247,7 @@ def test_a_cell_of_the_config_file_is_known_to_workers(cluster, tmp_path, tiny_f
     assert len(list(tmp_path.glob("runs/mine/mine-s*/run.json"))) == 2
 
 
-@pytest.fixture(params=["started", "joined"])
+@pytest.fixture
 def where(request, no_cluster):
     """A cluster that the launcher starts, or one that it joins."""
     if request.param == "joined":
@@ -258,9 +260,13 @@ LONG = {"data.length": 2000, "train.epochs": 1500, "checkpoint.epochs": 100, "sp
 
 @pytest.mark.slow
 @forks
-@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize(
+    ("where", "number"),
+    [("started", signal.SIGINT), ("started", signal.SIGKILL), ("joined", signal.SIGKILL), ("joined", signal.SIGTERM)],
+    indirect=["where"],
+)
 def test_a_driver_that_was_ended_is_started_again(where, pytestconfig, tmp_path, number, assert_same_results):
-    """Two cohorts one after the other: one has finished, the other has saved."""
+    """Two cohorts one after the other, in either order: one has finished, the other has saved."""
 
     def command(workdir, *more):
         flags = [f"--config.{key}={value}" for key, value in LONG.items()]
@@ -268,21 +274,24 @@ def test_a_driver_that_was_ended_is_started_again(where, pytestconfig, tmp_path,
         return [sys.executable, "-m", "rnn_compare.main", config, *flags, f"--workdir={workdir}", *more]
 
     ray = tmp_path / "ray"
-    first = subprocess.Popen(command(ray, "--launcher=ray"), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    wait_until(lambda: (ray / "lstm-s0" / "run.json").exists() and newest(ray).get("gru-s0", 0) >= 200)
-    first.send_signal(number)
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    first = subprocess.Popen(command(ray, "--launcher=ray"), start_new_session=True, **pipes)
+    finished = lambda: {path: path.stat().st_mtime_ns for path in ray.glob("*/run.json")}  # noqa: E731
+    wait_until(lambda: finished() and any(epoch >= 200 for epoch in newest(ray).values()))
+    send = os.killpg if number == signal.SIGINT else os.kill  # a terminal's Ctrl-C reaches what was started with it
+    send(first.pid, number)
     said, problems = first.communicate(timeout=100)
-    finished, saved = (ray / "lstm-s0" / "run.json").stat().st_mtime_ns, newest(ray)["gru-s0"]
+    before, ((name, saved),) = finished(), newest(ray).items()
     if number != signal.SIGKILL:
         assert (first.returncode, problems) == (128 + number, "interrupted: the same command goes on from here\n")
         assert "1 cohorts are under way and will be saved" in said
-        assert f"gru-s0 stopped, and saved at epoch {saved}" in said
+        assert f"{name} stopped, and saved at epoch {saved}" in said
     again = subprocess.run(command(ray, "--launcher=ray"), capture_output=True, text=True, timeout=300)
     assert again.returncode == 0, again.stderr
     assert where in again.stdout
     assert "2 runs, 1 of them ended earlier" in again.stdout
-    assert f"gru-s0 goes on from epoch {saved}" in again.stdout
-    assert (ray / "lstm-s0" / "run.json").stat().st_mtime_ns == finished
+    assert f"{name} goes on from epoch {saved}" in again.stdout
+    assert before.items() < finished().items()
     assert not (ray / "checkpoints").exists()
     subprocess.run(command(tmp_path / "local"), capture_output=True, check=True, timeout=300)
     assert_same_results(ray, tmp_path / "local", ["lstm-s0", "gru-s0"])
