@@ -1,6 +1,7 @@
 """A config file and the modules beside it, which go where runs are trained: names that it registers are known there."""
 
 import contextlib
+import os
 import platform
 import sys
 import tempfile
@@ -27,7 +28,7 @@ class Source(NamedTuple):
     @staticmethod
     def of(path: Path, overrides: list[str]) -> "Source":
         """The config file that this process has loaded, with these overrides."""
-        folder = path.absolute().parent
+        folder = Path(os.path.abspath(path)).parent
         found = {path.name: path.read_bytes()}
         for name, module in list(sys.modules.items()):
             base = Path(*name.split("."))
@@ -63,7 +64,8 @@ class Source(NamedTuple):
         try:
             load(str(Path(folder, self.name)), self.overrides)
         except UserError as error:
+            what = str(error).replace(f"{folder}/", "").replace(folder, "its folder")
             raise UserError(
-                f"{str(error).replace(f'{folder}/', '')} (on the worker {platform.node()}, which has the config file, "
-                "the modules beside it that it imports, and no other file)"
+                f"{what} (on the worker {platform.node()}, which has the config file, the modules beside it that it "
+                "imports, and no other file)"
             ) from None

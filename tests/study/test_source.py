@@ -43,7 +43,8 @@ def test_the_file_and_what_it_imports_from_its_folder_are_sent(config):
 
 def test_a_path_may_be_relative(config, monkeypatch):
     monkeypatch.chdir(config.parent)
-    assert set(Source.of(Path("my.py"), []).files) == {"my.py", "helper_of_a_test.py"}
+    for path in (Path("my.py"), Path("..", config.parent.name, "my.py")):
+        assert set(Source.of(path, []).files) == {"my.py", "helper_of_a_test.py"}
 
 
 def test_nothing_of_this_package_is_sent_from_its_own_checkout(pytestconfig):
@@ -67,7 +68,7 @@ def test_a_file_that_does_not_run_there_is_one_sentence(config):
     config.with_name("helper_of_a_test.py").unlink()
     del sys.modules["helper_of_a_test"]
     with (
-        pytest.raises(UserError, match=r"^--config=my.py: my.py:2 raises ModuleNotFoundError.*\(on the worker"),
+        pytest.raises(UserError, match=r"^--config=my.py: my.py:2 .*helper_of_a_test.* \(on the worker"),
         source.registered(),
     ):
         pass

@@ -194,7 +194,7 @@ def test_a_study_measures_once(tiny, tmp_path, capsys, monkeypatch):
     said = capsys.readouterr().out
     assert "measuring the cells' speed with backend auto, at most 0." in said
     assert f"times a GRU epoch, {result['pairs']} pairs, on {platform.node()} (" in said
-    where = f"device cpu of {platform.node()} ({result['cpu']}, {os.cpu_count()} cores)"
+    where = f"device cpu, {os.cpu_count()} cores of the processor {result['cpu']}, on {platform.node()}"
     assert (tmp_path / "report.md").read_text().count(where) > 1
     before = (tmp_path / "speed.json").stat().st_mtime_ns
     assert execute(validate(tiny), tmp_path, dry_run=False)
