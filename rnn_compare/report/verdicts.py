@@ -81,8 +81,10 @@ def in_short(verdict: Verdict) -> str:
 
 
 def measured_on(speed: Speed) -> str:
-    """What a measurement of the speed was made on."""
-    return f"backend {speed.about['backend']}, device {speed.about['device']}"
+    """What a measurement of the speed was made on; a version before did not note the machine."""
+    about = speed.about
+    machine = f", {about['cores']} cores of the processor {about['cpu']}, on {about['host']}" if "host" in about else ""
+    return f"backend {about['backend']}, device {about['device']}{machine}"
 
 
 def card(verdict: Verdict) -> Card:

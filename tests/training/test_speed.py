@@ -1,6 +1,8 @@
 import itertools
 import json
 import math
+import os
+import platform
 
 import numpy as np
 import pytest
@@ -9,6 +11,7 @@ from rnn_compare.config import UserError, validate
 from rnn_compare.console import interrupt
 from rnn_compare.study import execute, timing
 from rnn_compare.study.expansion import expand
+from rnn_compare.study.launch import Local
 from rnn_compare.study.timing import with_cell, write_speed
 from rnn_compare.training import speed
 from rnn_compare.training.speed import measure, ratio_of
@@ -174,6 +177,7 @@ def test_a_signal_ends_it_between_samples(pair, monkeypatch):
 
 
 KEYS = ["backend", "device", "units", "pairs", "lstm_seconds", "gru_seconds", "ratio", "low", "high", "seconds"]
+WHERE = ["host", "cpu", "cores"]
 
 
 def test_a_study_measures_once(tiny, tmp_path, capsys, monkeypatch):
@@ -190,14 +194,16 @@ def test_a_study_measures_once(tiny, tmp_path, capsys, monkeypatch):
     tiny.speed.limit = 0.5
     assert execute(validate(tiny), tmp_path, dry_run=False)
     (result,) = json.loads((tmp_path / "speed.json").read_text())
-    assert list(result) == ["train.backend", "limit", "precision", *KEYS]
+    assert list(result) == ["train.backend", "limit", "precision", *KEYS, *WHERE]
     assert list(result.values())[:3] == ["auto", 0.5, 0.005]
     assert result["pairs"] == len(result["lstm_seconds"]) == len(result["gru_seconds"]) >= 2
     assert 0 < result["low"] <= result["ratio"] <= result["high"]
     assert all(0 < seconds < 1 for seconds in result["lstm_seconds"] + result["gru_seconds"])
     said = capsys.readouterr().out
     assert "measuring the cells' speed with backend auto, at most 0." in said
-    assert f"times a GRU epoch, {result['pairs']} pairs" in said
+    assert f"times a GRU epoch, {result['pairs']} pairs, on {platform.node()} (" in said
+    where = f"device cpu, {os.cpu_count()} cores of the processor {result['cpu']}, on {platform.node()}"
+    assert (tmp_path / "report.md").read_text().count(where) > 1
     before = (tmp_path / "speed.json").stat().st_mtime_ns
     assert execute(validate(tiny), tmp_path, dry_run=False)
     assert (tmp_path / "speed.json").stat().st_mtime_ns == before
@@ -228,7 +234,7 @@ def test_each_backend_is_measured_and_again_when_more_is_asked_for(tiny, tmp_pat
     tiny.speed.limit = 0.5
 
     def backends():
-        write_speed(validate(tiny), expand(validate(tiny)), tmp_path)
+        write_speed(validate(tiny), expand(validate(tiny)), tmp_path, Local().call)
         found = json.loads((tmp_path / "speed.json").read_text())
         said = [(entry["train.backend"], entry["limit"], entry["precision"]) for entry in found]
         calls, measured[:] = list(measured), []
@@ -251,7 +257,7 @@ def test_a_damaged_measurement_is_named(tiny, tmp_path, measured, text):
     tiny.speed.limit = 0.5
     (tmp_path / "speed.json").write_text(text)
     with pytest.raises(UserError, match=r"speed\.json cannot be read") as error:
-        write_speed(validate(tiny), expand(validate(tiny)), tmp_path)
+        write_speed(validate(tiny), expand(validate(tiny)), tmp_path, Local().call)
     assert "\n" not in str(error.value)
     assert measured == []
 
