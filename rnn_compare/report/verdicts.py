@@ -75,7 +75,9 @@ def in_short(verdict: Verdict) -> str:
 
 def measured_on(speed: Speed) -> str:
     """What a measurement of the speed was made on."""
-    return f"backend {speed.about['backend']}, device {speed.about['device']}"
+    about = speed.about
+    processor = f", processor {about['cpu']}" if "cpu" in about else ""
+    return f"backend {about['backend']}, device {about['device']}{processor}"
 
 
 def card(verdict: Verdict) -> Card:

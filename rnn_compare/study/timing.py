@@ -11,6 +11,7 @@ from ml_collections import ConfigDict
 
 from rnn_compare.console.terminal import say
 from rnn_compare.report.reading import read_speeds
+from rnn_compare.study import machine
 from rnn_compare.training import speed
 from rnn_compare.workdir.files import write_atomically
 from rnn_compare.workdir.runs import Run, ended
@@ -43,7 +44,7 @@ def write_speed(config: ConfigDict, runs: list[Run], workdir: Path) -> None:
         except jax.errors.JaxRuntimeError as error:  # out of memory, for one: the runs shall be reported all the same
             say(f"the speed could not be measured: {str(error).splitlines()[0]}")
             continue
-        measured[backend] = {"train.backend": backend, **asked, **result}
+        measured[backend] = {"train.backend": backend, **asked, "cpu": machine.cpu(), **result}
         write_atomically(path, json.dumps(list(measured.values())) + "\n")
         say(
             f"an LSTM epoch takes {result['ratio']:.3g} ({result['low']:.3g} to {result['high']:.3g}) times a GRU "

@@ -215,7 +215,7 @@ def measured(monkeypatch):
     return calls
 
 
-def test_each_backend_is_measured_and_again_when_more_is_asked_for(tiny, tmp_path, measured):
+def test_each_backend_is_measured_and_again_when_more_is_asked_for(tiny, tmp_path, measured, monkeypatch):
     tiny.sweep = {"model.cell": ("lstm", "gru"), "data.discount": (0.9, 0.95), "train.backend": ("cpu", "scan")}
     tiny.speed.limit = 0.5
 
@@ -226,6 +226,7 @@ def test_each_backend_is_measured_and_again_when_more_is_asked_for(tiny, tmp_pat
         calls, measured[:] = list(measured), []
         return said, calls
 
+    monkeypatch.setattr(machine, "cpu", lambda: "AMD EPYC, znver5")
     both = [("cpu", 0.5, 0.005), ("scan", 0.5, 0.005)]
     assert backends() == (both, [(name, name, 0.9, 0.5, 0.005) for name in ("cpu", "scan")])
     assert backends() == (both, [])
@@ -233,6 +234,7 @@ def test_each_backend_is_measured_and_again_when_more_is_asked_for(tiny, tmp_pat
     finer = [("cpu", 0.5, 0.001), ("scan", 0.5, 0.001)]
     assert backends() == (finer, [(name, name, 0.9, 0.5, 0.001) for name in ("cpu", "scan")])
     content = json.loads((tmp_path / "speed.json").read_text())
+    assert [entry["cpu"] for entry in content] == 2 * ["AMD EPYC, znver5"]
     (tmp_path / "speed.json").write_text(json.dumps(content[1:]))  # as if it had been killed between the two
     assert backends() == (finer[::-1], [("cpu", "cpu", 0.9, 0.5, 0.001)])
 
