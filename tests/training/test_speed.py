@@ -7,7 +7,7 @@ import pytest
 
 from rnn_compare.config import UserError, validate
 from rnn_compare.console import interrupt
-from rnn_compare.study import execute, timing
+from rnn_compare.study import execute, machine, timing
 from rnn_compare.study.expansion import expand
 from rnn_compare.study.timing import with_cell, write_speed
 from rnn_compare.training import speed
