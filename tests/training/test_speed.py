@@ -182,7 +182,7 @@ def test_a_study_measures_once(tiny, tmp_path, capsys, monkeypatch):
     tiny.speed.limit = 0.5
     assert execute(validate(tiny), tmp_path, dry_run=False)
     (result,) = json.loads((tmp_path / "speed.json").read_text())
-    assert list(result) == ["train.backend", "limit", "precision", *KEYS]
+    assert list(result) == ["train.backend", "limit", "precision", "cpu", *KEYS]
     assert list(result.values())[:3] == ["auto", 0.5, 0.005]
     assert result["pairs"] == len(result["lstm_seconds"]) == len(result["gru_seconds"]) >= 2
     assert 0 < result["low"] <= result["ratio"] <= result["high"]
