@@ -81,10 +81,11 @@ def in_short(verdict: Verdict) -> str:
 
 
 def measured_on(speed: Speed) -> str:
-    """What a measurement of the speed was made on; a version before did not note the machine."""
+    """What a measurement of the speed was made on; versions before noted less of the machine."""
     about = speed.about
-    machine = f", {about['cores']} cores of the processor {about['cpu']}, on {about['host']}" if "host" in about else ""
-    return f"backend {about['backend']}, device {about['device']}{machine}"
+    processor = f", processor {about['cpu']}" if "cpu" in about else ""
+    machine = f", {about['cores']} cores of it, on {about['host']}" if "host" in about else ""
+    return f"backend {about['backend']}, device {about['device']}{processor}{machine}"
 
 
 def card(verdict: Verdict) -> Card:

@@ -106,6 +106,16 @@ def test_speed_is_judged_by_the_measured_interval(study, low, high, word):
     assert "backend cpu, device a box, 16 units" in html
 
 
+def test_the_speed_is_said_with_the_processor_that_it_was_measured_on(study):
+    study.speed(auto=([1.03, 1.04], 1.03, 1.04))
+    path = study.folder / "speed.json"
+    (about,) = json.loads(path.read_text())
+    path.write_text(json.dumps([about | {"cpu": "AMD EPYC, znver5"}]))
+    html, _ = study.write()
+    assert "<dt>measured on</dt><dd>backend cpu, device a box, processor AMD EPYC, znver5</dd>" in html
+    assert "backend cpu, device a box, processor AMD EPYC, znver5, 16 units" in html
+
+
 def test_pairs_with_a_run_that_diverged_are_left_out_and_counted(study):
     study.lose("gru-s4")
     lower = study.judge()[0]

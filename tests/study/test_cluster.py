@@ -167,7 +167,7 @@ def test_a_cohort_whose_node_dies_goes_on_from_its_checkpoint(
     assert (len(attempts), attempts.count(died["name"])) == (3, 2), "no other cohort is trained again"
     (measured,) = json.loads((tmp_path / "ray" / "speed.json").read_text())
     assert measured["cores"] == 1
-    where = f", 1 cores of the processor {measured['cpu']}, on {measured['host']}"
+    where = f", processor {measured['cpu']}, 1 cores of it, on {measured['host']}"
     assert where in (tmp_path / "ray" / "report.md").read_text()
 
     assert study.execute(config, tmp_path / "local", dry_run=False)

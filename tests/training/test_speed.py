@@ -9,7 +9,7 @@ import pytest
 
 from rnn_compare.config import UserError, validate
 from rnn_compare.console import interrupt
-from rnn_compare.study import execute, timing
+from rnn_compare.study import execute, machine, timing
 from rnn_compare.study.expansion import expand
 from rnn_compare.study.launch import Local
 from rnn_compare.study.timing import with_cell, write_speed
@@ -202,7 +202,7 @@ def test_a_study_measures_once(tiny, tmp_path, capsys, monkeypatch):
     said = capsys.readouterr().out
     assert "measuring the cells' speed with backend auto, at most 0." in said
     assert f"times a GRU epoch, {result['pairs']} pairs, on {platform.node()} (" in said
-    where = f"device cpu, {os.cpu_count()} cores of the processor {result['cpu']}, on {platform.node()}"
+    where = f"device cpu, processor {result['cpu']}, {os.cpu_count()} cores of it, on {platform.node()}"
     assert (tmp_path / "report.md").read_text().count(where) > 1
     before = (tmp_path / "speed.json").stat().st_mtime_ns
     assert execute(validate(tiny), tmp_path, dry_run=False)
@@ -229,7 +229,7 @@ def measured(monkeypatch):
     return calls
 
 
-def test_each_backend_is_measured_and_again_when_more_is_asked_for(tiny, tmp_path, measured):
+def test_each_backend_is_measured_and_again_when_more_is_asked_for(tiny, tmp_path, measured, monkeypatch):
     tiny.sweep = {"model.cell": ("lstm", "gru"), "data.discount": (0.9, 0.95), "train.backend": ("cpu", "scan")}
     tiny.speed.limit = 0.5
 
@@ -240,6 +240,7 @@ def test_each_backend_is_measured_and_again_when_more_is_asked_for(tiny, tmp_pat
         calls, measured[:] = list(measured), []
         return said, calls
 
+    monkeypatch.setattr(machine, "cpu", lambda: "AMD EPYC, znver5")
     both = [("cpu", 0.5, 0.005), ("scan", 0.5, 0.005)]
     assert backends() == (both, [(name, name, 0.9, 0.5, 0.005) for name in ("cpu", "scan")])
     assert backends() == (both, [])
@@ -247,6 +248,7 @@ def test_each_backend_is_measured_and_again_when_more_is_asked_for(tiny, tmp_pat
     finer = [("cpu", 0.5, 0.001), ("scan", 0.5, 0.001)]
     assert backends() == (finer, [(name, name, 0.9, 0.5, 0.001) for name in ("cpu", "scan")])
     content = json.loads((tmp_path / "speed.json").read_text())
+    assert [entry["cpu"] for entry in content] == 2 * ["AMD EPYC, znver5"]
     (tmp_path / "speed.json").write_text(json.dumps(content[1:]))  # as if it had been killed between the two
     assert backends() == (finer[::-1], [("cpu", "cpu", 0.9, 0.5, 0.001)])
 
