@@ -6,6 +6,7 @@ Exit codes: 0 every run finished, 1 some run diverged or failed, 2 something in 
 
 import json
 import re
+from functools import partial
 from pathlib import Path
 
 from absl import app, flags
@@ -59,9 +60,11 @@ def main(overrides: list[str]) -> int:
         print(json.dumps(as_json(config), indent=2))
         return 0
     from rnn_compare import study  # not before: JAX takes seconds, which nobody should wait for who only asks
+    from rnn_compare.study.source import Source
 
     workdir = path_of(WORKDIR) or Path("runs") / Path(path).stem
-    finished = study.execute(config, workdir, DRY_RUN.value, launcher=LAUNCHER.value, retry_failed=RETRY_FAILED.value)
+    source = partial(Source.of, Path(path), overrides)
+    finished = study.execute(config, workdir, DRY_RUN.value, LAUNCHER.value, RETRY_FAILED.value, source)
     return 0 if finished else 1
 
 

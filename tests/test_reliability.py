@@ -203,7 +203,7 @@ def test_a_signal_saves_and_says_how_to_go_on(start, undisturbed, go_on, tmp_pat
     out, problems, returned = end(process)
     assert returned == code, problems
     assert problems == "interrupted: the same command goes on from here\n"
-    (epoch,) = (line.rsplit(" ", 1)[1] for line in out.splitlines() if line.startswith("stopped, and saved at epoch"))
+    (epoch,) = (line.rsplit(" ", 1)[1] for line in out.splitlines() if "stopped, and saved at epoch" in line)
     out = go_on(tmp_path)
     assert f"goes on from epoch {epoch}" in out
     assert "taken over" not in out

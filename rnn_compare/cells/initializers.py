@@ -29,6 +29,38 @@ def identity(scale: float) -> Initializer:
     return init
 
 
+def orthogonal(scale: float = 1.0) -> Initializer:
+    """`scale` times a matrix whose rows, or columns if there are fewer of them, are orthonormal (Saxe et al. 2014).
+
+    Q of a normal matrix, in the one factorization whose R has no negative diagonal: uniform over all such matrices
+    (Mezzadri 2007).
+    """
+
+    def init(key: jax.Array, shape: tuple[int, int], dtype: jnp.dtype = jnp.float32) -> jax.Array:
+        normal = jax.random.normal(key, (max(shape), min(shape)))
+        with jax.enable_x64(True):
+            Q = scale * orthonormal(normal.astype(jnp.float64))
+            return (Q.T if shape[0] < shape[1] else Q).astype(dtype)
+
+    return init
+
+
+def orthonormal(columns: jax.Array) -> jax.Array:
+    """The columns made orthonormal from left to right, by Gram and Schmidt's method in its modified form (Björck 1967).
+
+    LAPACK rounds by the kernels that it has for a processor, and JAX's batches of it can wait for each other for ever.
+    This is the same on every processor once it is rounded from double to single precision.
+    """
+    places = jnp.arange(columns.shape[1])
+
+    def settle(j: jax.Array, columns: jax.Array) -> jax.Array:
+        column = columns[:, j] / jnp.sqrt(jnp.square(columns[:, j]).sum())
+        left = columns - column[:, None] * (column[:, None] * columns).sum(0)
+        return jnp.where(places > j, left, columns).at[:, j].set(column)
+
+    return jax.lax.fori_loop(0, columns.shape[1], settle, columns)
+
+
 # Fan-in and fan-out are those of the whole (rows, n·H) matrix. Keras' normal variants are truncated at two standard
 # deviations and rescaled to the variance they are named for, and so are JAX's.
 MATRICES: dict[str, Initializer] = {
@@ -40,8 +72,8 @@ MATRICES: dict[str, Initializer] = {
     "lecun_normal": jax_init.lecun_normal(),
     "truncated_normal": jax_init.truncated_normal(0.05, lower=-2.0, upper=2.0),  # Keras' TruncatedNormal()
     # (H, n·H) with H rows: the rows are orthonormal, a single gate's (H, H) block is not orthogonal.
-    "orthogonal": jax_init.orthogonal(),
-    "orthogonal_half": jax_init.orthogonal(0.5),
+    "orthogonal": orthogonal(),
+    "orthogonal_half": orthogonal(0.5),
     "identity": identity(1.0),
     "identity_half": identity(0.5),
     "zeros": jax_init.zeros,

@@ -4,7 +4,9 @@ import difflib
 import math
 from collections.abc import Callable, Iterable
 from importlib import import_module
+from importlib.util import find_spec, module_from_spec
 from numbers import Integral, Real
+from types import ModuleType
 from typing import Any
 
 LARGEST = 2**31 - 1  # of the whole numbers: JAX counts in 32 bits
@@ -63,18 +65,37 @@ def one_of(names: Iterable[str]) -> Check:
     return check
 
 
-def registered(where: str, *others: str) -> Check:
+def name(value: Any) -> str:
+    """Any name."""
+    if not isinstance(value, str):
+        raise ValueError("a name")
+    return value
+
+
+class Registered:
     """A name that is registered in "module:dictionary" (or is among what "module:function" returns), or one of others.
 
     The module is imported when a value is checked, and not before: whoever only lists the keys need not wait for JAX.
     """
-    module, _, attribute = where.partition(":")
 
-    def check(value: Any) -> str:
-        known = getattr(import_module(module), attribute)
-        return one_of((*others, *(known() if callable(known) else known)))(value)
+    def __init__(self, where: str, *others: str):
+        self._module, _, self._attribute = where.partition(":")
+        self._others = others
 
-    return check
+    def __call__(self, value: Any) -> str:
+        """The checked name."""
+        return one_of(self._names(import_module(self._module)))(value)
+
+    def shipped(self) -> tuple[str, ...]:
+        """The names of the package alone: those in a fresh copy of the module, in which nobody has registered more."""
+        spec: Any = find_spec(self._module)
+        fresh = module_from_spec(spec)
+        spec.loader.exec_module(fresh)
+        return self._names(fresh)
+
+    def _names(self, module: ModuleType) -> tuple[str, ...]:
+        known = getattr(module, self._attribute)
+        return (*self._others, *(known() if callable(known) else known))
 
 
 def pair_of(item: Check, what: str) -> Check:

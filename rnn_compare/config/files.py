@@ -4,6 +4,7 @@ import ast
 import os
 import re
 import runpy
+import sys
 import traceback
 import warnings
 from collections.abc import Iterable
@@ -35,12 +36,7 @@ def load(path: str, overrides: Iterable[str] = ()) -> ConfigDict:
     Raises:
         UserError: the file or an override is wrong.
     """
-    if not os.path.exists(path):
-        raise UserError(f"--config={path}: there is no such file")
-    try:
-        namespace = runpy.run_path(path)
-    except (Exception, SystemExit) as error:
-        raise _config_file_error(path, error) from None
+    namespace = run(path)
     if not callable(namespace.get("get_config")):
         raise UserError(f"--config={path}: the file must define get_config()")
     try:
@@ -54,13 +50,37 @@ def load(path: str, overrides: Iterable[str] = ()) -> ConfigDict:
     return validate(config)
 
 
+def run(path: str) -> dict[str, Any]:
+    """The names that a config file defines; it runs as `python FILE` would, with the modules beside it on the path.
+
+    Raises:
+        UserError: there is no such file, or it raises something.
+    """
+    if not os.path.exists(path):
+        raise UserError(f"--config={path}: there is no such file")
+    if (folder := _folder(path)) not in sys.path:
+        sys.path.insert(0, folder)
+    try:
+        return runpy.run_path(path)
+    except (Exception, SystemExit) as error:
+        raise _config_file_error(path, error) from None
+
+
+def _folder(path: str) -> str:
+    return os.path.dirname(os.path.abspath(path))
+
+
 def _config_file_error(path: str, error: BaseException) -> UserError:
-    lines = [f.lineno for f in traceback.extract_tb(error.__traceback__) if f.filename == path]
-    if isinstance(error, SyntaxError) and error.filename == path:
-        lines = [error.lineno]
-    where = f"{path}:{lines[-1]}" if lines else path
-    what = " ".join(str(error).split())
-    return UserError(f"--config={path}: {where} raises {type(error).__name__}: {what}")
+    places = [(frame.filename, frame.lineno) for frame in traceback.extract_tb(error.__traceback__)]
+    if isinstance(error, SyntaxError):
+        places.append((error.filename or "", error.lineno))
+    own = [f"{name}:{line}" for name, line in places if name == path or os.path.dirname(name) == _folder(path)]
+    where = own[-1] if own else path
+    if isinstance(error, ModuleNotFoundError) and error.name:
+        what = f"needs the module {error.name}, which is neither installed nor in {_folder(path)}"
+    else:
+        what = f"raises {type(error).__name__}: {' '.join(str(error).split())}"
+    return UserError(f"--config={path}: {where} {what}")
 
 
 def _literal(text: str) -> Any:

@@ -3,7 +3,7 @@
 import difflib
 from typing import Any, NamedTuple
 
-from rnn_compare.config.checks import Check, closest, number, pair_of, registered, shown, whole
+from rnn_compare.config.checks import Check, Registered, closest, name, number, pair_of, shown, whole
 from rnn_compare.console.errors import UserError
 
 
@@ -28,13 +28,13 @@ class Key(NamedTuple):
 
 
 # What registers names, each looked up when a value is checked.
-CELL = registered("rnn_compare.cells:CELLS")
-MATRIX = registered("rnn_compare.cells.initializers:names")
-BIAS = registered("rnn_compare.cells.initializers:BIASES")
-OPTIMIZER = registered("rnn_compare.training.optimizers:OPTIMIZERS")
-SCHEDULE = registered("rnn_compare.training.optimizers:SCHEDULES")
-CLIP = registered("rnn_compare.training.optimizers:CLIPS")
-BACKEND = registered("rnn_compare.recurrence:BACKENDS", "auto")
+CELL = Registered("rnn_compare.cells:CELLS")
+MATRIX = Registered("rnn_compare.cells.initializers:names")
+BIAS = Registered("rnn_compare.cells.initializers:BIASES")
+OPTIMIZER = Registered("rnn_compare.training.optimizers:OPTIMIZERS")
+SCHEDULE = Registered("rnn_compare.training.optimizers:SCHEDULES")
+CLIP = Registered("rnn_compare.training.optimizers:CLIPS")
+BACKEND = Registered("rnn_compare.recurrence:BACKENDS", "auto")
 
 KEYS: dict[str, Key] = {
     "seeds": Key(1, whole(1), "runs of each setting; run s draws its data and weights from seed s", True),
@@ -99,7 +99,10 @@ KEYS: dict[str, Key] = {
         0.01, number(above=0), "how near the measured ratio must be for the claim to hold", True
     ),
     "claims.seeds": Key(
-        10, whole(2), "least pairs of finished runs with which a claim about loss or volatility is judged", True
+        10,
+        whole(2),
+        "least pairs of finished runs with which a claim about loss or volatility is judged; 6 at the least",
+        True,
     ),
 }
 
@@ -115,8 +118,8 @@ def unknown(key: str) -> UserError:
     return UserError(f"config.{key} is not a key of the config{near or '; the keys are ' + ', '.join(KEYS)}")
 
 
-def checked(key: str, value: Any, where: str = "config.") -> Any:
-    """The value of a key in its canonical type.
+def checked(key: str, value: Any, where: str = "config.", registered: bool = True) -> Any:
+    """The value of a key in its canonical type; a name that need not be `registered` may be any.
 
     Raises:
         UserError: the key is not declared, or the value is not what it may be.
@@ -124,6 +127,7 @@ def checked(key: str, value: Any, where: str = "config.") -> Any:
     if key not in KEYS:
         raise unknown(where.removeprefix("config.") + key)
     try:
-        return KEYS[key].check(value)
+        check = KEYS[key].check
+        return check(value) if registered or not isinstance(check, Registered) else name(value)
     except ValueError as error:
         raise UserError(f"{where}{key} is {shown(value)}: it must be {error}") from None

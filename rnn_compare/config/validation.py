@@ -15,8 +15,12 @@ from rnn_compare.console.errors import UserError
 MOST_RUNS = 100_000  # of a study; to write them down takes 10 seconds
 
 
-def validate(config: ConfigDict) -> ConfigDict:
+def validate(config: ConfigDict, registered: bool = True) -> ConfigDict:
     """The config with every value in its canonical type, locked.
+
+    Args:
+        config: as a file makes it.
+        registered: whether names must be registered in this process; to read what was trained they need not be.
 
     Raises:
         UserError: the first complaint, in one sentence.
@@ -30,8 +34,8 @@ def validate(config: ConfigDict) -> ConfigDict:
         raise UserError(f"config.{missing[0]} is missing: start from rnn_compare.config.base()")
     resolved = base()
     for name, value in given.items():
-        set_value(resolved, name, checked(name, value))
-    resolved.sweep = {axis: _checked_axis(axis, values) for axis, values in axes.items()}
+        set_value(resolved, name, checked(name, value, registered=registered))
+    resolved.sweep = {axis: _checked_axis(axis, values, registered) for axis, values in axes.items()}
     named = [key for axis in resolved.sweep for key in axis_keys(axis)]
     if twice := _twice(named):
         raise UserError(f"config.sweep has {twice[0]} on two axes: it must be on one")
@@ -47,7 +51,7 @@ def validate(config: ConfigDict) -> ConfigDict:
     return resolved.lock()
 
 
-def _checked_axis(axis: Any, values: Any) -> tuple:
+def _checked_axis(axis: Any, values: Any, registered: bool) -> tuple:
     if not isinstance(axis, str):
         raise UserError(f"config.sweep has the axis {shown(axis)}: it must be a key such as 'model.units'")
     if isinstance(values, range):
@@ -66,7 +70,7 @@ def _checked_axis(axis: Any, values: Any) -> tuple:
         row = value if len(keys) > 1 else (value,)
         if not isinstance(row, tuple | list) or len(row) != len(keys):
             raise UserError(f"config.sweep.{axis} has {shown(value)}: it must give one value for each of its keys")
-        rows.append(tuple(checked(k, v, "config.sweep.") for k, v in zip(keys, row, strict=True)))
+        rows.append(tuple(checked(k, v, "config.sweep.", registered) for k, v in zip(keys, row, strict=True)))
     if twice := _twice(rows):
         raise UserError(f"config.sweep.{axis} names {twice[0] if len(keys) > 1 else twice[0][0]!r} twice")
     return tuple(rows) if len(keys) > 1 else tuple(row[0] for row in rows)

@@ -38,7 +38,7 @@ def listening() -> Iterator[None]:
     """Within it the first signal only makes `asked` true; a second one ends the process as if nobody listened."""
 
     def note(number: int, frame: FrameType | None) -> None:
-        _asked.append(number)
+        ask(number)
         for each in SIGNALS:
             signal.signal(each, signal.SIG_DFL)
 
@@ -49,6 +49,11 @@ def listening() -> Iterator[None]:
             yield
         finally:
             _asked.clear()
+
+
+def ask(number: int = signal.SIGTERM) -> None:
+    """Asks this process to stop, as the signal would."""
+    _asked.append(number)
 
 
 def asked() -> bool:

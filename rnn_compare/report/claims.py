@@ -8,6 +8,7 @@ import numpy as np
 
 from rnn_compare.report.results import Result, Results, Speed
 from rnn_compare.statistics import paired as statistics
+from rnn_compare.statistics.interval import FEWEST
 from rnn_compare.statistics.paired import FAILS, UNDECIDED, Paired
 from rnn_compare.workdir.runs import DIVERGED, FAILED, FINISHED
 
@@ -98,7 +99,7 @@ def direction(verdict: Verdict) -> str:
     if not result.n or result.effect == 1:
         return "no difference was found" if result.n else "nothing was compared"
     said = f"{claim.sides[result.effect > 1]}, by {by(result.effect)}"
-    if result.low <= 1 <= result.high:
+    if not (result.high < 1 or result.low > 1):
         said += ", which may be chance"
     if verdict.word != FAILS or math.isnan(claim.post):
         return said
@@ -124,9 +125,14 @@ def judge(results: Results, runs: list[Result]) -> list[Verdict]:
     return [
         of_speed(claim, results.speeds.get(runs[0].backend))
         if claim.measure is None
-        else of_runs(claim, runs, results.config["claims.seeds"])
+        else of_runs(claim, runs, least_pairs(results))
         for claim in claims(results)
     ]
+
+
+def least_pairs(results: Results) -> int:
+    """The fewest pairs of runs with which a verdict is given."""
+    return max(results.config["claims.seeds"], FEWEST)
 
 
 def of_claim(judged: dict[str, list[Verdict]], i: int) -> dict[str, Verdict]:

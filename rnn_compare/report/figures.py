@@ -193,7 +193,8 @@ def differences(judged: dict[str, list[Verdict]], width: float = NARROW) -> Figu
 def _outcome(verdict: Verdict) -> str:
     """A claim and the verdict on it, and where too few pairs are all that is missing, how few."""
     result = verdict.result
-    few = verdict.word == UNDECIDED and verdict_of(result, verdict.claim.bounds) != UNDECIDED
+    missing = math.isnan(result.low) or verdict_of(result, verdict.claim.bounds) != UNDECIDED
+    few = result.n < verdict.least and missing
     more = f" ({result.n} pairs, {verdict.least} needed)" if few else ""
     return filled(f"{verdict.claim.title}: {verdict.word}{more}", 58)
 

@@ -21,6 +21,8 @@ def interval(result: Paired, borders: Iterable[float]) -> str:
     """An effect's interval, on the same side of each border as it is."""
     if math.isnan(result.low):
         return "no interval"
+    if result.low == result.high:
+        return "all pairs alike"
     return f"{number(result.low, borders)} to {number(result.high, borders)}"
 
 

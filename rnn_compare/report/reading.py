@@ -105,7 +105,7 @@ def read_config(workdir: Path) -> dict[str, Any]:
         for key, value in content.items():
             if key in KEYS or key == "sweep":
                 set_value(config, key, value)
-        return as_json(validate(config))
+        return as_json(validate(config, registered=False))
     except UserError as error:
         raise UserError(f"{path} cannot be used ({error}): {remedy}") from None
 

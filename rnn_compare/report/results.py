@@ -103,7 +103,8 @@ class Speed(NamedTuple):
     """A measurement in `speed.json`.
 
     Attributes:
-        about: what `speed.measure` returns, and the "train.backend", "limit" and "precision" that were asked for.
+        about: what `speed.measure` returns, the "train.backend", "limit" and "precision" that were asked for, and the
+            "cpu", which earlier versions did not write.
         result: the GRU's seconds (a) paired with the LSTM's (b): the effect is LSTM / GRU.
         ratios: the effect of each pair.
     """

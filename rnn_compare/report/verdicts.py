@@ -2,13 +2,20 @@
 
 from collections.abc import Iterable, Sequence
 
-from rnn_compare.report.claims import Verdict, direction, of_claim
+from rnn_compare.report.claims import Verdict, direction, least_pairs, of_claim
 from rnn_compare.report.document import Block, Card, Heading, Row, Table, Text
 from rnn_compare.report.numbers import better, interval, number
 from rnn_compare.report.results import Results, Speed
+from rnn_compare.statistics.interval import FEWEST
 from rnn_compare.statistics.paired import FAILS, HOLDS, UNDECIDED
 
 Judged = dict[str, list[Verdict]]  # a setting's label -> the verdict on each claim
+TRUST = (
+    "In simulations, 92 to 98 in a hundred such intervals held the true effect. Where it lay on the border of a claim, "
+    "2 to 7 in a hundred studies of 10 pairs gave a verdict all the same, and 4 to 10 if those without one were looked "
+    f"at again with 14. Of fewer than {FEWEST} pairs of runs, or where nearly all are alike, there is no interval: "
+    "none of a length worth having would hold the effect so often."
+)
 MARKS = {HOLDS: "✓", FAILS: "✗", UNDECIDED: "?"}
 
 
@@ -20,10 +27,10 @@ def verdicts(results: Results, judged: Judged) -> Sequence[Block]:
     rule = Text(
         "The rule was fixed in the config: a claim holds if the 95% interval of its effect lies within what the claim "
         "says, does not hold if it lies outside, and is undecided otherwise, or with fewer than "
-        f"{results.config['claims.seeds']} pairs of runs for a claim about loss or volatility. Runs are paired by "
-        "their seed, which draws the same data for both cells. Pairs with a run that diverged or failed are left out, "
-        "which is not at random. To add seeds until a verdict comes makes a wrong one more likely. With ten pairs, 92 "
-        "to 94 in a hundred such intervals hold the true effect (simulated)."
+        f"{least_pairs(results)} pairs of runs for a claim about loss or volatility. Runs are paired by their seed, "
+        "which draws the same data for both cells. Pairs with a run that diverged or failed are left out, which is not "
+        "at random. To add seeds, or to raise speed.limit, until a verdict comes makes a wrong one more likely. "
+        f"{TRUST}"
     )
     first = next(iter(judged.values()))
     if results.single:
@@ -74,8 +81,11 @@ def in_short(verdict: Verdict) -> str:
 
 
 def measured_on(speed: Speed) -> str:
-    """What a measurement of the speed was made on."""
-    return f"backend {speed.about['backend']}, device {speed.about['device']}"
+    """What a measurement of the speed was made on; versions before noted less of the machine."""
+    about = speed.about
+    processor = f", processor {about['cpu']}" if "cpu" in about else ""
+    machine = f", {about['cores']} cores of it, on {about['host']}" if "host" in about else ""
+    return f"backend {about['backend']}, device {about['device']}{processor}{machine}"
 
 
 def card(verdict: Verdict) -> Card:

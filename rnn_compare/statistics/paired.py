@@ -4,7 +4,9 @@ import math
 from typing import NamedTuple
 
 import numpy as np
-from scipy.stats import bootstrap, norm, rankdata, t, wilcoxon
+from scipy.stats import rankdata, wilcoxon
+
+from rnn_compare.statistics.interval import mean_interval
 
 Bounds = tuple[float, float]
 HOLDS, FAILS, UNDECIDED = "holds", "does not hold", "undecided"
@@ -33,15 +35,8 @@ class Paired(NamedTuple):
 def paired(a: np.ndarray, b: np.ndarray, confidence: float = 0.95, ratio: bool = True) -> Paired:
     """Compares a measure of two cells that were trained on the same seeds.
 
-    The effect is a mean and not a median, whose bootstrap distribution sits on a few of the differences. Of ratios it
-    is the geometric mean, so that b / a and a / b say the same.
-
-    The interval is the bias-corrected and accelerated bootstrap's (Efron, "Better Bootstrap Confidence Intervals", JASA
-    1987) over 9,999 resamples of the pairs, always the same ones: neither the order of the seeds nor that of the cells
-    changes it. A bootstrap interval of few seeds is too narrow, so it is asked for a higher confidence, by as much as
-    Student's t interval is wider than the normal one (Hesterberg, "What Teachers Should Know About the Bootstrap", The
-    American Statistician 2015, section 3.2). Of ten pairs, 94 in a hundred such intervals then hold the true mean if
-    the differences are normal, and 92 if they are exponential (simulated in tests/statistics/test_paired.py).
+    The effect is a mean and not a median, whose interval from few pairs sits on a few of the differences. Of ratios it
+    is the geometric mean, so that b / a and a / b say the same; its interval is `mean_interval` of their logarithms.
 
     Args:
         a: a measure of one cell, [seeds].
@@ -51,8 +46,8 @@ def paired(a: np.ndarray, b: np.ndarray, confidence: float = 0.95, ratio: bool =
         ratio: whether the effect is b / a, for positive measures, or b − a, for those that can be 0, such as counts.
 
     Returns:
-        The comparison. The interval and the p-value are NaN for fewer than two pairs, all but `n` for none; the
-        interval has no width where all pairs differ by the same.
+        The comparison. The interval is NaN where `mean_interval` gives none, the p-value for fewer than two pairs, all
+        but `n` for none; the interval has no width where all pairs differ by the same.
 
     Raises:
         ValueError: the shapes differ, or a ratio is asked of a measure that is not positive.
@@ -67,34 +62,10 @@ def paired(a: np.ndarray, b: np.ndarray, confidence: float = 0.95, ratio: bool =
     if ratio and min(a.min(), b.min()) <= 0:
         raise ValueError("a ratio needs positive measures; use ratio=False")
     difference = np.log(b) - np.log(a) if ratio else b - a
-    # By size first: then a resample of −x is minus the resample of x.
-    difference = np.array(sorted(difference, key=lambda x: (abs(x), x)))
-    ends = difference.mean(), *_interval(difference, confidence)
-    effect, low, high = (float(x) for x in (np.exp(ends) if ratio else ends))
+    ends = math.fsum(difference) / len(a), *mean_interval(difference, confidence)
+    effect, low, high = (math.exp(min(max(x, -700), 700)) if ratio else float(x) for x in ends)
     better = float(np.mean((b < a) + 0.5 * (b == a)))
     return Paired(len(a), effect, low, high, better, _signed_rank(difference))
-
-
-def _interval(x: np.ndarray, confidence: float) -> tuple[float, float]:
-    """The BCa interval of the mean of x, [n]."""
-    if len(x) < 2:
-        return math.nan, math.nan
-    # In whole numbers, whose sums are exact: BCa counts the resamples whose mean lies below that of the sample, and
-    # those that are the sample in another order must not fall on either side by rounding.
-    unit = np.abs(x).max() / 2**40 or 1.0
-    whole = np.rint(x / unit)
-    if not np.ptp(whole):  # BCa divides by the spread
-        return x.mean(), x.mean()
-    level = widened(confidence, len(x))
-    result = bootstrap((whole,), np.mean, confidence_level=level, method="BCa", rng=np.random.default_rng(0))
-    low, high = result.confidence_interval
-    return low * unit, high * unit
-
-
-def widened(confidence: float, n: int) -> float:
-    """The confidence to ask of a bootstrap of n, so that of a normal sample it spans what Student's t would."""
-    quantile = t.ppf((1 + confidence) / 2, n - 1) * math.sqrt(n / (n - 1))
-    return float(min(2 * norm.cdf(quantile) - 1, 0.9998))  # 9,999 resamples have no further tails
 
 
 def _signed_rank(x: np.ndarray) -> float:

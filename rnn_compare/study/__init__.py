@@ -8,6 +8,7 @@ with the others.
 
 import json
 import shlex
+from collections.abc import Callable
 from pathlib import Path
 
 from ml_collections import ConfigDict
@@ -24,6 +25,7 @@ from rnn_compare.study.expansion import expand
 from rnn_compare.study.fit import attempt
 from rnn_compare.study.machine import environment
 from rnn_compare.study.planning import check_models, plan
+from rnn_compare.study.source import Source
 from rnn_compare.study.timing import write_speed
 from rnn_compare.workdir import lock
 from rnn_compare.workdir.checkpoint import begun, forget_ended
@@ -34,7 +36,12 @@ from rnn_compare.workdir.tensorboard import SMOOTHING, write_study_log
 
 
 def execute(
-    config: ConfigDict, workdir: Path, dry_run: bool, launcher: str = "local", retry_failed: bool = False
+    config: ConfigDict,
+    workdir: Path,
+    dry_run: bool,
+    launcher: str = "local",
+    retry_failed: bool = False,
+    source: Callable[[], Source] = Source,
 ) -> bool:
     """Runs a study: says what it is going to do, does it, reports.
 
@@ -44,6 +51,7 @@ def execute(
         dry_run: only say.
         launcher: where the cohorts are trained, a name in `launch.LAUNCHERS`.
         retry_failed: train runs again that failed earlier.
+        source: reads the config file, for workers that shall know the names that it registers.
 
     Returns:
         Whether every run finished with finite losses.
@@ -51,24 +59,24 @@ def execute(
     Raises:
         UserError: the workdir or the launcher cannot serve.
     """
-    run_cohorts = launch.pick(launcher)
     check_workdir(workdir, config)
     runs = adopted(expand(config), workdir, begun(workdir).values())
-    check_models(runs)
-    if dry_run:
-        say_estimate(config, plan(runs, workdir, retry_failed))
-        return True
-    try:
-        work(config, runs, workdir, run_cohorts, retry_failed)
-    except OSError as error:
-        what = f"{error}; what is complete there stays, and the same command goes on from it"
-        raise UserError(f"--workdir={workdir}: {what}") from None
+    with launch.launched(launcher, source) as place:
+        place.call(check_models, runs)
+        if dry_run:
+            place.call(say_estimate, config, plan(runs, workdir, retry_failed, place.call))
+            return True
+        try:
+            work(config, runs, workdir, place, retry_failed)
+        except OSError as error:
+            what = f"{error}; what is complete there stays, and the same command goes on from it"
+            raise UserError(f"--workdir={workdir}: {what}") from None
     if lost := sum(not (workdir / run.name / "run.json").exists() for run in runs):
         say(f"{lost} of {len(runs)} runs have not ended: the same command tries them again")
     return not lost and all(read(workdir / run.name)["status"] == FINISHED for run in runs)
 
 
-def work(config: ConfigDict, runs: list[Run], workdir: Path, run_cohorts: launch.Launcher, retry_failed: bool) -> None:
+def work(config: ConfigDict, runs: list[Run], workdir: Path, place: launch.Launcher, retry_failed: bool) -> None:
     """Trains what is left to train, and reports.
 
     Raises:
@@ -79,14 +87,14 @@ def work(config: ConfigDict, runs: list[Run], workdir: Path, run_cohorts: launch
     with lock.held(workdir), interrupt.listening():
         check_workdir(workdir, config)  # again: another process may have held the lock until now
         remove_parts(workdir)
-        todo = plan(runs, workdir, retry_failed)
+        todo = plan(runs, workdir, retry_failed, place.call)
         write_atomically(workdir / "config.json", json.dumps({"format": FORMAT, **as_json(config)}, indent=2) + "\n")
         write_atomically(workdir / "environment.json", json.dumps(environment(), indent=2) + "\n")
         rows = [Row(title(cohort), len(cohort), cohort[0].config.train.epochs) for cohort in todo]
         with Board(rows, lambda: tally(runs, workdir)) as board:
-            run_cohorts(todo, workdir, attempt, board)
+            place.train(todo, workdir, attempt, board)
         forget_ended(workdir)
-        write_speed(config, runs, workdir)
+        write_speed(config, runs, workdir, place.call)
         write_report(config, runs, workdir)
 
 

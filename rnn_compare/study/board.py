@@ -4,12 +4,20 @@ import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 from rich.live import Live
 from rich.table import Table
 
 from rnn_compare.console.terminal import console, duration, say
+
+
+class Show(Protocol):
+    """What a cohort calls while it trains: epochs done, its runs' losses [R]; no losses before the first epoch."""
+
+    def __call__(self, done: int, loss: np.ndarray | None = None) -> None:
+        """Shows it."""
 
 
 @dataclass
@@ -60,8 +68,6 @@ class Board:
             row.since = time.monotonic()
         row.state, row.ended = state, ended
         if ended:
-            if not row.done and state == "over":  # it was trained elsewhere
-                row.done = row.epochs
             row.seconds, self._counts = time.monotonic() - row.since, self._tally()
 
     def train(self, i: int, done: int, loss: np.ndarray | None = None) -> None:

@@ -1,22 +1,31 @@
 """Cohorts: the runs that share shapes, which are stacked and trained by one compiled program."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from itertools import pairwise
+from pathlib import Path
 
 import jax
 
 from rnn_compare.config import KEYS, leaves
 from rnn_compare.network.model import make_model
+from rnn_compare.study.board import Show
 from rnn_compare.study.machine import most_open_files
 from rnn_compare.training.program import memory_needed
+from rnn_compare.workdir.checkpoint import Checkpoints, Store
 from rnn_compare.workdir.runs import Run, identity
 
 Cohort = list[Run]
+Train = Callable[[Cohort, Path, Store, Show], bool]  # leaves its runs' folders complete, and says if that went well
 
 
 def title(cohort: Cohort) -> str:
     """A short name for a person."""
     return cohort[0].name if len(cohort) == 1 else f"{cohort[0].name} … {cohort[-1].name}"
+
+
+def checkpoints(cohort: Cohort, workdir: Path) -> Checkpoints:
+    """Where its checkpoints are."""
+    return Checkpoints(workdir, {run.name: identity(run) for run in cohort}, cohort[0].config.checkpoint.keep)
 
 
 def group(runs: list[Run], begun: Iterable[dict[str, str]] = ()) -> list[Cohort]:

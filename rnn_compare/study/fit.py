@@ -17,14 +17,14 @@ from rnn_compare.console import interrupt
 from rnn_compare.console.terminal import say
 from rnn_compare.network.model import make_model
 from rnn_compare.statistics.measures import measures
+from rnn_compare.study.board import Show
 from rnn_compare.study.cohorts import Cohort, title
-from rnn_compare.study.launch import Show
 from rnn_compare.study.machine import package
 from rnn_compare.training import held_out
 from rnn_compare.training.fingerprint import edited, fingerprint
 from rnn_compare.training.trainer import Chunk, Trainer
 from rnn_compare.workdir import runs
-from rnn_compare.workdir.checkpoint import Checkpoints, forget_ended
+from rnn_compare.workdir.checkpoint import Checkpoint, Store, forget_ended
 from rnn_compare.workdir.files import write_atomically
 from rnn_compare.workdir.runs import DIVERGED, FAILED, FINISHED, as_json
 from rnn_compare.workdir.tensorboard import RunLog, log_failure
@@ -89,21 +89,27 @@ class History:
         return history
 
 
-def train(cohort: Cohort, workdir: Path, show: Show) -> None:
+def train(cohort: Cohort, workdir: Path, checkpoints: Store, show: Show) -> None:
     """Trains one cohort and leaves each run's folder complete.
+
+    Args:
+        cohort: its runs.
+        workdir: where their folders belong.
+        checkpoints: where it goes on from, and where it is saved.
+        show: is called with how far it is.
 
     Raises:
         UserError, OSError: something cannot be read or written.
         Interrupted: a signal asked to stop; the cohort has been saved.
     """
     start = time.perf_counter()
-    say("preparing data, initial weights and the program (the first time on a machine, 10 to 20 s)")
+    say(f"{title(cohort)}: data, initial weights and the program are made (the first time on a machine, 10 to 20 s)")
     trainer = Trainer([(run.config, run.seed) for run in cohort])
     trainer.compile()
-    say(f"prepared in {time.perf_counter() - start:.1f} s; {trainer.parameters} parameters each")
+    say(f"{title(cohort)}: made in {time.perf_counter() - start:.1f} s; {trainer.parameters} parameters each")
     code = {run.name: fingerprint(run.config) for run in cohort}
-    checkpoints, history = go_on(trainer, cohort, workdir, code)
-    with checkpoints, contextlib.ExitStack() as opened:
+    history = go_on(trainer, cohort, checkpoints, code)
+    with contextlib.ExitStack() as opened:
         configs = [{"seed": run.seed, **as_json(run.config)} for run in cohort]
         logs = [opened.enter_context(RunLog(workdir / run.name, c)) for run, c in zip(cohort, configs, strict=True)]
         follow(trainer, cohort, workdir, show, checkpoints, history, logs, code)
@@ -114,7 +120,7 @@ def follow(
     cohort: Cohort,
     workdir: Path,
     show: Show,
-    checkpoints: Checkpoints,
+    checkpoints: Store,
     history: History,
     logs: list[RunLog],
     code: dict[str, dict[str, str]],
@@ -126,7 +132,7 @@ def follow(
         write_logs(logs, 0, history)
     diverged, saved = history.diverged(), trainer.epoch
     show(saved)
-    clock = time.perf_counter()
+    clock = saved_at = time.perf_counter()
     for chunk in trainer.fit(stop_every=histogram_every) if len(diverged) < len(cohort) else ():
         done = trainer.epoch
         history.add(chunk, (time.perf_counter() - clock) / (done - chunk.start) / len(cohort))
@@ -139,12 +145,12 @@ def follow(
         diverged = now
         show(done, chunk.metrics["loss"][-1])
         every, stop = config.checkpoint, interrupt.asked()
-        if checkpoints.age >= every.seconds or done - saved >= (every.epochs or epochs) or stop:
-            checkpoints.save(done, trainer.snapshot() | history.arrays(), code)
-            saved = done
+        if clock - saved_at >= every.seconds or done - saved >= (every.epochs or epochs) or stop:
+            checkpoints.save(Checkpoint(done, trainer.snapshot() | history.arrays(), code))
+            saved, saved_at = done, clock
         if stop:
             checkpoints.wait()
-            say(f"stopped, and saved at epoch {done}")
+            say(f"{title(cohort)} stopped, and saved at epoch {done}")
             interrupt.check()
         if len(diverged) == len(cohort):
             break
@@ -168,8 +174,8 @@ def follow(
     forget_ended(workdir)
 
 
-def attempt(cohort: Cohort, workdir: Path, show: Show) -> bool:
-    """Trains one cohort; what goes wrong is said and kept in its runs' folders, and other cohorts can go on.
+def attempt(cohort: Cohort, workdir: Path, checkpoints: Store, show: Show) -> bool:
+    """As `train`; what goes wrong is said and kept in its runs' folders, and other cohorts can go on.
 
     Returns:
         Whether nothing went wrong.
@@ -178,7 +184,7 @@ def attempt(cohort: Cohort, workdir: Path, show: Show) -> bool:
         UserError, OSError: something cannot be read or written, which would stop the other cohorts too.
     """
     try:
-        train(cohort, workdir, show)
+        train(cohort, workdir, checkpoints, show)
         return True
     except (UserError, OSError):
         raise
@@ -194,38 +200,31 @@ def attempt(cohort: Cohort, workdir: Path, show: Show) -> bool:
         return False
 
 
-def go_on(
-    trainer: Trainer, cohort: Cohort, workdir: Path, code: dict[str, dict[str, str]]
-) -> tuple[Checkpoints, History]:
-    """Puts a cohort where it was stopped, if it was.
-
-    Returns:
-        Where its next checkpoints go, and what it has shown until now.
+def go_on(trainer: Trainer, cohort: Cohort, checkpoints: Store, code: dict[str, dict[str, str]]) -> History:
+    """Puts a cohort where it was stopped, if it was, and returns what it has shown until now.
 
     Raises:
         UserError: the checkpoint is damaged, or of other code than this.
     """
-    names = {run.name: runs.identity(run) for run in cohort}
-    checkpoints = Checkpoints(workdir, names, cohort[0].config.checkpoint.keep)
     saved = checkpoints.restore()
     if saved is None:
-        return checkpoints, History()
+        return History()
     for run in cohort:
         if what := edited(saved.code.get(run.name, {}), code[run.name]):
             raise UserError(
-                f"--workdir={workdir}: the checkpoint of {title(cohort)} was made before {what} of {run.name} was "
-                f"edited: choose another workdir, or move {workdir / 'checkpoints'} away to train from epoch 0"
+                f"the checkpoint of {title(cohort)} was made before {what} of {run.name} was edited: "
+                "choose another --workdir, or move checkpoints/ there away to train from epoch 0"
             )
     arrays = dict(saved.arrays)
     try:
         trainer.restore(saved.epoch, {name: arrays.pop(name) for name in trainer.snapshot()})
     except (KeyError, ValueError):
         raise UserError(
-            f"--workdir={workdir}: the checkpoint of {title(cohort)} is of another version of rnn_compare, "
-            f"Optax or Flax: go on with that one, or move {workdir / 'checkpoints'} away to train from epoch 0"
+            f"the checkpoint of {title(cohort)} is of another version of rnn_compare, Optax or Flax: "
+            "go on with that one, or move checkpoints/ in --workdir away to train from epoch 0"
         ) from None
     say(f"{title(cohort)} goes on from epoch {saved.epoch}")
-    return checkpoints, History.of(arrays)
+    return History.of(arrays)
 
 
 def write_logs(logs: list[RunLog], start: int, history: History) -> None:

@@ -36,7 +36,7 @@ def environment() -> dict[str, Any]:
         "cpu": cpu(),
         "instruction_sets": [name for name in VECTORS if llvm.get_host_cpu_features().get(name)],
         "blas": blas(),
-        "cores": os.cpu_count(),
+        "cores": cores(),
         "memory_gb": round(machine_memory() / 1e9, 1),
         "devices": [f"{device.platform} ({device.device_kind})" for device in jax.devices()],
         "system": platform.platform(),
@@ -73,6 +73,12 @@ def cpu() -> str:
     name = said.get("model name") or platform.processor() or platform.machine()
     numbers = [f"{words} {said[key]}" for key, words in (("cpu family", "family"), ("model", "model")) if key in said]
     return ", ".join([name, *numbers, llvm.get_host_cpu_name()])
+
+
+def cores() -> int:
+    """How many cores XLA computes with here."""
+    told = os.environ.get("NPROC", "")
+    return int(told) if told.isdecimal() else os.cpu_count() or 1
 
 
 def blas() -> list[str]:

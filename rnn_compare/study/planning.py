@@ -1,6 +1,5 @@
-"""What a study is going to do: the cohorts that are left to train, each small enough for this machine."""
+"""What a study is going to do: the cohorts that are left to train, each small enough for where it will be trained."""
 
-import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,7 +13,8 @@ from rnn_compare.console import interrupt
 from rnn_compare.console.terminal import say
 from rnn_compare.network.model import make_model
 from rnn_compare.study.cohorts import Cohort, describe, group, split
-from rnn_compare.study.machine import device_memory
+from rnn_compare.study.launch import Call
+from rnn_compare.study.machine import cores, device_memory
 from rnn_compare.training.fingerprint import edited, fingerprint
 from rnn_compare.training.program import bytes_of, memory_needed, shapes
 from rnn_compare.training.start import data_program
@@ -44,22 +44,38 @@ def check_models(runs: list[Run]) -> None:
         raise UserError(f"config.train.backend: {error}") from None
 
 
-def plan(runs: list[Run], workdir: Path, retry_failed: bool) -> list[Cohort]:
+def plan(runs: list[Run], workdir: Path, retry_failed: bool, call: Call) -> list[Cohort]:
     """The cohorts that are still to be trained; says what they are.
+
+    Args:
+        runs: those of the study.
+        workdir: where they may have ended or begun.
+        retry_failed: whether those that failed are left to train.
+        call: calls a function where cohorts are trained, whose devices, memory and code decide.
 
     Raises:
         UserError: the workdir holds runs of another config, or one that cannot be read; or a run is too large.
     """
     left = [run for run in runs if not ended(run, workdir, retry_failed)]
-    refuse_edited([run for run in runs if over(workdir / run.name)], workdir)
+    done = [run for run in runs if over(workdir / run.name)]
+    call(refuse_edited, [(run, read(workdir / run.name).get("code", {})) for run in done], workdir)
     say(f"{workdir}: {len(runs)} runs, {len(runs) - len(left)} of them ended earlier")
-    say(*lost_files([run for run in runs if over(workdir / run.name)], workdir))
-    if failed := sum(not over(workdir / run.name) for run in runs) - len(left):
+    say(*lost_files(done, workdir))
+    if failed := len(runs) - len(done) - len(left):
         say(f"{failed} of those failed: --retry_failed tries them again")
+    return call(cut, group(left, list(begun(workdir).values())))
+
+
+def cut(cohorts: list[Cohort]) -> list[Cohort]:
+    """Cuts cohorts so that each fits into the memory here; says what they are.
+
+    Raises:
+        UserError: a run is too large.
+    """
     device = jax.devices()[0]
-    say(f"device: {device.platform} ({device.device_kind}), {os.cpu_count()} CPU cores, JAX {jax.__version__}")
+    say(f"device: {device.platform} ({device.device_kind}), {cores()} CPU cores, JAX {jax.__version__}")
     todo = []
-    for cohort in group(left, list(begun(workdir).values())):
+    for cohort in cohorts:
         interrupt.check()
         config = cohort[0].config
         refuse_at_once(config)
@@ -70,14 +86,14 @@ def plan(runs: list[Run], workdir: Path, retry_failed: bool) -> list[Cohort]:
     return todo
 
 
-def refuse_edited(runs: list[Run], workdir: Path) -> None:
-    """Complains about runs that have finished or diverged and were made by other code than there is now.
+def refuse_edited(made: list[tuple[Run, dict[str, str]]], workdir: Path) -> None:
+    """Complains about runs that were made by other code, of which each one's fingerprint is given, than there is now.
 
     Raises:
         UserError: names the first of them, and what was edited.
     """
-    for run in runs:
-        if what := edited(read(workdir / run.name).get("code", {}), fingerprint(run.config)):
+    for run, code in made:
+        if what := edited(code, fingerprint(run.config)):
             raise UserError(
                 f"--workdir={workdir}: {run.name} was trained before {what} was edited, so runs of now do not belong "
                 "beside it: choose another workdir, or move its folder away to train it again"

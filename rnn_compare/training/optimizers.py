@@ -66,6 +66,20 @@ OPTIMIZERS: dict[str, Callable[[], optax.GradientTransformation]] = {
 }
 
 
+def length(grads: Any) -> jax.Array:
+    """The Euclidean norm over all entries, of squares that float32 has a number for; the same on every processor.
+
+    XLA sums a reduction in an order that goes by the width of the vectors it compiles for. Here halves are added to
+    each other until one entry is left, and no addition of arrays is reordered.
+    """
+    squares = jnp.concatenate([jnp.square(leaf).ravel() for leaf in jax.tree.leaves(grads)])
+    squares = jnp.pad(squares, (0, (1 << (squares.size - 1).bit_length()) - squares.size))
+    while squares.size > 1:
+        left, right = jnp.split(squares, 2)
+        squares = left + right
+    return jnp.sqrt(squares[0])
+
+
 def rescaled(grads: Any) -> tuple[Any, jax.Array, jax.Array]:
     """A gradient over its largest entry, the norm of that, and the entry: for one whose squares overflow.
 
@@ -73,34 +87,36 @@ def rescaled(grads: Any) -> tuple[Any, jax.Array, jax.Array]:
     """
     largest = jnp.stack([jnp.abs(grad).max() for grad in jax.tree.leaves(grads)]).max()
     small = jax.tree.map(lambda grad: grad / largest, grads)
-    return small, optax.tree.norm(small), largest
+    return small, length(small), largest
 
 
 def norm(grads: Any) -> jax.Array:
     """The Euclidean norm over all entries of a gradient; infinite only where float32 has no number for it."""
 
     def rescued() -> jax.Array:
-        _, length, largest = rescaled(grads)
-        return length * largest
+        _, part, largest = rescaled(grads)
+        return part * largest
 
-    plain = optax.tree.norm(grads)  # a branch of its own for the rest: where nothing overflows no bit may depend on it
+    plain = length(grads)  # a branch of its own for the rest: where nothing overflows no bit may depend on it
     return jax.lax.cond(jnp.isfinite(plain), lambda: plain, rescued)
 
 
 def clip_to(grads: Any, limit: Any) -> Any:
-    """A gradient, shortened to `limit` where its norm is greater; `optax.clip_by_global_norm` where nothing overflows.
+    """A gradient, shortened to `limit` where its norm is greater, as `optax.clip_by_global_norm` does.
 
     Keras 2.2.4 multiplies by limit / norm and so takes a step with a gradient of zero where the norm overflows; here
     the direction is kept.
     """
 
-    def rescued() -> Any:
-        small, length, largest = rescaled(grads)
-        short = length * largest < limit
-        return jax.tree.map(lambda grad, part: jnp.where(short, grad, part / length * limit), grads, small)
+    def shortened(short: jax.Array, parts: Any, norm: jax.Array) -> Any:
+        return jax.tree.map(lambda grad, part: jnp.where(short, grad, part / norm * limit), grads, parts)
 
-    plain, _ = optax.clip_by_global_norm(limit).update(grads, optax.EmptyState())
-    return jax.lax.cond(jnp.isfinite(optax.tree.norm(grads)), lambda: plain, rescued)
+    def rescued() -> Any:
+        small, part, largest = rescaled(grads)
+        return shortened(part * largest < limit, small, part)
+
+    plain = length(grads)
+    return jax.lax.cond(jnp.isfinite(plain), lambda: shortened(plain < limit, grads, plain), rescued)
 
 
 CLIPS: dict[str, Callable[[Any], optax.GradientTransformation]] = {

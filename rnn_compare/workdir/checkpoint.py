@@ -12,10 +12,9 @@ import logging
 import re
 import shutil
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import jax
 import numpy as np
@@ -59,6 +58,19 @@ class Checkpoint(NamedTuple):
     code: dict[str, dict[str, str]]
 
 
+class Store(Protocol):
+    """Where one cohort's checkpoints are, as the cohort sees it."""
+
+    def restore(self) -> Checkpoint | None:
+        """What it goes on from; None if nothing was saved."""
+
+    def save(self, checkpoint: Checkpoint) -> None:
+        """Begins to save."""
+
+    def wait(self) -> None:
+        """Returns when all that was saved is safe."""
+
+
 def begun(workdir: Path) -> dict[Path, dict[str, str]]:
     """Each folder of checkpoints, and whose they are: the runs' names -> hashes.
 
@@ -92,7 +104,7 @@ def forget_ended(workdir: Path) -> None:
 
 
 class Checkpoints:
-    """The checkpoints of one cohort."""
+    """The checkpoints of one cohort on this machine's disk."""
 
     def __init__(self, workdir: Path, runs: dict[str, str], keep: int):
         """Keeps the newest `keep` of the runs (name -> hash)."""
@@ -100,24 +112,14 @@ class Checkpoints:
         cohort = hashlib.sha256(json.dumps(runs).encode()).hexdigest()[:16]
         self._folder = self._workdir / "checkpoints" / cohort
         self._manager: Any = None
-        self._saved = time.monotonic()
 
-    @property
-    def age(self) -> float:
-        """Seconds since the last save, or since training went on."""
-        return time.monotonic() - self._saved
-
-    def save(self, epoch: int, arrays: dict[str, np.ndarray], code: dict[str, dict[str, str]]) -> None:
+    def save(self, checkpoint: Checkpoint) -> None:
         """Begins to save; returns while the files are still being written.
-
-        Args:
-            epoch: how many epochs are done.
-            arrays: name -> array, the first axis of which is that of the runs.
-            code: run -> the fingerprint of the code that makes it.
 
         Raises:
             UserError: they, or those of the save before, cannot be written.
         """
+        epoch, arrays, code = checkpoint
         about = {"names": list(arrays), "digest": digest(epoch, arrays), "jax": jax.__version__, "code": code}
         try:
             if self._manager is None:
@@ -130,7 +132,6 @@ class Checkpoints:
                 raise ValueError(f"there is one of epoch {epoch} or later")
         except Exception as error:
             raise self._unwritten(error) from None
-        self._saved = time.monotonic()
 
     def wait(self) -> None:
         """Returns when all that was saved is on the disk.

@@ -1,4 +1,5 @@
 import re
+import sys
 from pathlib import Path
 
 import pytest
@@ -172,12 +173,55 @@ def test_a_wrong_file_gets_one_sentence(write, body):
         ("def get_config(:", "some.py:1 raises SyntaxError"),
         ("\0", "raises"),
         ("open('/nowhere/data')", "some.py:1 raises FileNotFoundError"),
-        ("import nowhere", "some.py:1 raises ModuleNotFoundError: No module named 'nowhere'"),
+        ("import nowhere", "some.py:1 needs the module nowhere, which is neither installed nor in /"),
     ],
 )
 def test_a_file_that_is_no_config(write, text, complaint):
     with pytest.raises(UserError, match=complaint):
         load(write(text=text))
+
+
+@pytest.fixture
+def beside(tmp_path, monkeypatch):
+    """Writes a module beside the config file; what is on the path and imported is forgotten after the test."""
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    monkeypatch.setattr(sys, "modules", {**sys.modules})
+    return lambda name, text: (tmp_path / f"{name}.py").write_text(text)
+
+
+@pytest.mark.parametrize("late", [False, True])
+def test_a_module_beside_the_file_can_be_imported(write, beside, monkeypatch, late):
+    beside("our_seeds", "SEEDS = 7")
+    monkeypatch.chdir("/")
+    line = "import our_seeds"
+    assert (
+        load(
+            write((f"{line}; " if late else "") + "config.seeds = our_seeds.SEEDS", ("" if late else line) + FILE)
+        ).seeds
+        == 7
+    )
+
+
+@pytest.mark.parametrize(
+    ("text", "complaint"),
+    [
+        ("1 / 0", "ours.py:1 raises ZeroDivisionError"),
+        ("\nlet x", "ours.py:2 raises SyntaxError"),
+        ("import nowhere", "ours.py:1 needs the module nowhere, which is neither installed nor in /"),
+    ],
+)
+def test_a_module_beside_the_file_that_cannot_be_imported(write, beside, text, complaint):
+    beside("ours", text)
+    with pytest.raises(UserError, match=f"^--config=.*some.py: /.*{complaint}"):
+        load(write(text="import ours"))
+
+
+def test_a_name_that_a_module_has_not(write, beside):
+    beside("ours", "")
+    with pytest.raises(
+        UserError, match=r"some.py:1 raises ImportError: cannot import name 'x' from 'ours' \(/.*ours.py\)"
+    ):
+        load(write(text="from ours import x"))
 
 
 def test_a_file_that_does_not_exist(tmp_path):

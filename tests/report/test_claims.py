@@ -5,7 +5,9 @@ import re
 import numpy as np
 import pytest
 
+from rnn_compare.config import KEYS
 from rnn_compare.report import claims
+from rnn_compare.statistics.interval import FEWEST
 from rnn_compare.statistics.paired import Paired
 
 
@@ -60,13 +62,32 @@ def test_a_claim_that_does_not_hold_and_one_that_is_undecided(make_study, curve)
 
 
 def test_with_too_few_seeds_nothing_is_judged(make_study, curve):
-    study = make_study(3)
-    for seed in range(3):
+    study = make_study(7)
+    for seed in range(7):
         study.add("lstm", seed, curve(1.0, 0.2))
         study.add("gru", seed, curve(0.5 + 0.01 * seed, 0.1))
     lower, _, _ = study.judge()
     assert lower.result.high < 1
-    assert (lower.word, lower.decide) == ("undecided", "too few pairs of runs (3): at least 10 pairs of runs")
+    assert (lower.word, lower.decide) == ("undecided", "too few pairs of runs (7): at least 10 pairs of runs")
+
+
+def test_no_verdict_is_given_of_pairs_too_few_for_an_interval_whatever_the_config_says(make_study, curve):
+    study = make_study(5)
+    study.config["claims.seeds"] = 2
+    (study.folder / "config.json").write_text(json.dumps(study.config))
+    for seed in range(5):
+        study.add("lstm", seed, curve(1.0, 0.2))
+        study.add("gru", seed, curve(0.5 + 0.01 * seed, 0.1))
+    lower, volatile, _ = study.judge()
+    assert (lower.word, lower.decide) == ("undecided", "too few pairs of runs (5): at least 6 pairs of runs")
+    assert volatile.word == "undecided"
+    assert claims.direction(lower) == "the GRU's loss is lower, by 50.7%, which may be chance"
+    html, markdown = study.write()
+    for text in (html, markdown):
+        assert "with fewer than 6 pairs of runs" in text
+        assert "Of fewer than 6 pairs of runs, or where nearly all are alike, there is no interval" in text
+    assert "- 95% interval: no interval" in markdown
+    assert KEYS["claims.seeds"].meaning.endswith(f"; {FEWEST} at the least")
 
 
 @pytest.mark.parametrize(
@@ -83,6 +104,16 @@ def test_speed_is_judged_by_the_measured_interval(study, low, high, word):
     assert "the post&#x27;s number is from its own GPU; ours is for this machine and backend" in html
     assert "<dt>measured on</dt><dd>backend cpu, device a box</dd>" in html
     assert "backend cpu, device a box, 16 units" in html
+
+
+def test_the_speed_is_said_with_the_processor_that_it_was_measured_on(study):
+    study.speed(auto=([1.03, 1.04], 1.03, 1.04))
+    path = study.folder / "speed.json"
+    (about,) = json.loads(path.read_text())
+    path.write_text(json.dumps([about | {"cpu": "AMD EPYC, znver5"}]))
+    html, _ = study.write()
+    assert "<dt>measured on</dt><dd>backend cpu, device a box, processor AMD EPYC, znver5</dd>" in html
+    assert "backend cpu, device a box, processor AMD EPYC, znver5, 16 units" in html
 
 
 def test_pairs_with_a_run_that_diverged_are_left_out_and_counted(study):

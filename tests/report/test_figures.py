@@ -46,12 +46,19 @@ def test_of_several_settings_the_loss_figure_shows_no_curve_of_the_post(study):
     ]  # fmt: skip
 
 
-@pytest.mark.parametrize(("end", "title"), [(0.5, "undecided (3 pairs, 10 needed)"), (1.0, "undecided")])
-def test_the_figure_says_where_only_pairs_are_missing(end, title, make_study, curve):
-    study = make_study(3)
-    for seed in range(3):
+@pytest.mark.parametrize(
+    ("seeds", "end", "title"),
+    [
+        (7, 0.5, "undecided (7 pairs, 10 needed)"),
+        (7, 1.0, "undecided"),
+        (3, 1.0, "undecided (3 pairs, 10 needed)"),  # of which there is no interval
+    ],
+)
+def test_the_figure_says_where_only_pairs_are_missing(seeds, end, title, make_study, curve):
+    study = make_study(seeds)
+    for seed in range(seeds):
         study.add("lstm", seed, curve(1.0, 0.2))
-        study.add("gru", seed, curve(end * 1.05 ** (seed - 1), 0.2))
+        study.add("gru", seed, curve(end * 1.05 ** (seed - seeds // 2), 0.2))
     figure = figures.differences({"all": study.judge()})
     assert figure.axes[0].get_title(loc="left").replace("\n", " ").split(": ")[1].replace("\xa0", " ") == title
 

@@ -2,7 +2,8 @@ import math
 
 import pytest
 
-from rnn_compare.report.numbers import number
+from rnn_compare.report.numbers import interval, number
+from rnn_compare.statistics.paired import Paired
 
 
 @pytest.mark.parametrize(
@@ -22,3 +23,11 @@ from rnn_compare.report.numbers import number
 )
 def test_a_number_is_not_rounded_onto_a_border(x, borders, text):
     assert number(x, borders) == text
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "text"),
+    [(0.5, 0.99996, "0.5 to 0.99996"), (0.5, 0.5, "all pairs alike"), (math.nan, math.nan, "no interval")],
+)
+def test_an_interval_in_words(low, high, text):
+    assert interval(Paired(10, 0.5, low, high, 1, 0.5), [1]) == text

@@ -3,7 +3,7 @@ import re
 
 import pytest
 
-from rnn_compare.report import claims, figures
+from rnn_compare.report import claims, figures, verdicts
 from rnn_compare.report.reading import load
 
 
@@ -75,6 +75,14 @@ def test_speed_is_that_of_a_runs_own_backend_and_shown_once(tmp_path, make_study
     summary = (tmp_path / "summary.md").read_text()
     assert len(re.findall(r"- The GRU trains .*✓ holds .*; backend scan, device a box\n", summary)) == 1
     assert len(re.findall(r"- The GRU trains .*✗ does not hold .*; backend cpu, device a box\n", summary)) == 1
+
+
+def test_what_makes_a_wrong_verdict_more_likely_is_said_beside_the_verdicts(study):
+    study.speed(auto=([1.03, 1.04], 1.02, 1.05))
+    for text in study.write():
+        assert "about" in text
+        assert "To add seeds, or to raise speed.limit, until a verdict comes makes a wrong one more likely." in text
+        assert verdicts.TRUST in text
 
 
 def test_a_study_of_one_cell_has_no_verdicts(make_study, curve):

@@ -1,11 +1,11 @@
 import itertools
 import math
-from statistics import NormalDist
 
 import numpy as np
 import pytest
 from scipy.stats import wilcoxon
 
+from rnn_compare.statistics.interval import FEWEST, mean_interval
 from rnn_compare.statistics.measures import (
     area,
     epochs_to_level,
@@ -15,7 +15,7 @@ from rnn_compare.statistics.measures import (
     spikes,
     volatility,
 )
-from rnn_compare.statistics.paired import Paired, paired, seeds_to_decide, verdict, widened
+from rnn_compare.statistics.paired import Paired, paired, seeds_to_decide, verdict
 
 LOWER = (0.0, 1.0)
 
@@ -123,63 +123,14 @@ def seeds(n, seed=0):
     return np.exp(shared + rng.exponential(size=n)), np.exp(shared + rng.exponential(size=n) - 0.3)
 
 
-def exact_bca(x, confidence):
-    """The mean's BCa and percentile interval from all n^n resamples of x, [n], by Efron's (1987) formulas."""
-    normal, mean = NormalDist(), np.mean(x)
-    means = x[np.indices((len(x),) * len(x)).reshape(len(x), -1)].mean(0)
-    bias = normal.inv_cdf(np.mean(means < mean - 1e-12) + np.mean(abs(means - mean) <= 1e-12) / 2)
-    acceleration = np.sum((x - mean) ** 3) / (6 * np.sum((x - mean) ** 2) ** 1.5)
-    tails = (1 - confidence) / 2, (1 + confidence) / 2
-    shifted = [bias + normal.inv_cdf(tail) for tail in tails]
-    accelerated = [normal.cdf(bias + z / (1 - acceleration * z)) for z in shifted]
-    return np.quantile(means, accelerated), np.quantile(means, tails)
-
-
-@pytest.mark.parametrize("confidence", [0.8, 0.9])
 @pytest.mark.parametrize("ratio", [True, False])
-def test_interval_is_the_bca_interval_of_all_resamples(confidence, ratio):
-    difference = np.array([-0.5, -0.35, -0.2, -0.1, 0.2, 0.7, 1.9])  # skewed, so that BCa matters
-    scale, a, b = (np.log, np.ones(7), np.exp(difference)) if ratio else (np.asarray, np.ones(7), 1 + difference)
-    result = paired(a, b, confidence, ratio)
+def test_the_interval_is_that_of_the_mean_difference_of_logarithms_or_values(ratio):
+    a, b = seeds(9)
+    result = paired(a, b, 0.9, ratio)
+    difference = np.log(b / a) if ratio else b - a
+    scale = np.log if ratio else np.asarray
     assert scale(result.effect) == pytest.approx(difference.mean())
-    bca, percentile = exact_bca(difference, widened(confidence, 7))
-    # Of 9,999 resamples, the share below an end is within 0.005 of what it should be, and the bias as near again.
-    tolerance = 0.1 * difference.std() / math.sqrt(7)
-    np.testing.assert_allclose(scale([result.low, result.high]), bca, rtol=0, atol=tolerance)
-    assert np.abs(percentile - bca).min() > 2 * tolerance
-
-
-# Share of the 95% intervals that held the true mean, in 3,000 samples of each size.
-SAMPLES = 3_000
-COVERAGE = {
-    "normal": {5: 0.920, 10: 0.938, 20: 0.942, 40: 0.942},
-    "exponential": {5: 0.885, 10: 0.922, 20: 0.933, 40: 0.937},
-}
-
-
-def coverage(population, n, samples):
-    rng = np.random.default_rng(7)
-    draw = rng.standard_normal if population == "normal" else lambda n: rng.standard_exponential(n) - 1
-    results = (paired(np.ones(n), np.exp(draw(n))) for _ in range(samples))
-    return np.mean([result.low < 1 < result.high for result in results])
-
-
-def standard_error(p, samples):
-    return math.sqrt(p * (1 - p) * (1 / samples + 1 / SAMPLES))
-
-
-@pytest.mark.parametrize("population", COVERAGE)
-def test_coverage_of_ten_seeds(population):
-    known = COVERAGE[population][10]
-    assert coverage(population, 10, 300) == pytest.approx(known, abs=3 * standard_error(known, 300))
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("n", [5, 10, 20, 40])
-@pytest.mark.parametrize("population", COVERAGE)
-def test_coverage(population, n):
-    known = COVERAGE[population][n]
-    assert coverage(population, n, 3000) == pytest.approx(known, abs=3 * standard_error(known, 3000))
+    np.testing.assert_allclose(scale([result.low, result.high]), mean_interval(difference, 0.9), rtol=1e-9)
 
 
 @pytest.mark.parametrize("n", [2, 5, 10, 13])
@@ -206,7 +157,7 @@ def test_probability_better_counts_ties_half():
     assert paired(b, a).probability_better == 0.375
 
 
-@pytest.mark.parametrize("n", [2, 5, 10])
+@pytest.mark.parametrize("n", [2, 6, 10])
 def test_swapping_the_cells_inverts_the_effect(n):
     a, b = seeds(n)
     there, back = paired(a, b), paired(b, a)
@@ -241,7 +192,7 @@ def test_a_pair_with_a_diverged_run_is_left_out():
     assert paired(a, b).n == 6
 
 
-@pytest.mark.parametrize("n", [2, 3, 10, 50])
+@pytest.mark.parametrize("n", [6, 10, 50])
 @pytest.mark.parametrize("factor", [1.0, 1.0001, 2.0, 1 / 3])
 def test_a_constant_effect_has_an_interval_without_width(n, factor):
     a = seeds(n)[0]
@@ -251,6 +202,10 @@ def test_a_constant_effect_has_an_interval_without_width(n, factor):
 
 
 def test_too_few_pairs():
+    five = paired(*seeds(FEWEST - 1))
+    assert five.n == FEWEST - 1
+    assert 0 < five.p_value <= 1
+    assert np.isnan([five.low, five.high]).all()
     one = paired(np.array([2.0]), np.array([1.0]))
     assert one[:2] == (1, 0.5)
     assert one.probability_better == 1
@@ -258,9 +213,17 @@ def test_too_few_pairs():
     none = paired(np.array([np.nan]), np.array([1.0]))
     assert none.n == 0
     assert np.isnan(none[1:]).all()
-    for few in (one, none):
+    for few in (five, one, none):
         assert verdict(few, LOWER) == "undecided"
         assert np.isnan(seeds_to_decide(few, LOWER))
+
+
+def test_an_interval_ends_where_a_float_does():
+    """Of pairs that are alike but for one, and then by far, the interval says what can be said."""
+    a = np.exp(1e-4 * np.arange(10.0))
+    result = paired(a, a * np.exp([1e-6 * i for i in range(9)] + [100]))
+    assert 0 < result.low < result.effect < result.high < math.inf
+    assert math.isfinite(seeds_to_decide(result, LOWER))
 
 
 def test_counts_are_compared_by_their_difference():

@@ -28,7 +28,7 @@ def test_without_a_terminal_the_board_says_a_line_now_and_then(screen, monkeypat
         board.train(0, 20)  # goes on from epoch 20; what came before is not counted
         for now[0], epoch in ((6.0, 30), (35.0, 50), (45.0, 100)):  # the first is too soon for a line
             board.train(0, epoch, np.array([1.5, np.nan]))
-        board.state(0, "over", ended=True)
+        board.state(0, "done", ended=True)
         board.state(1, "preparing")
         board.train(1, 0)
         now[0] = 85.0
@@ -48,7 +48,7 @@ def test_on_a_terminal_the_board_is_a_table_of_the_cohorts_around_the_one_at_wor
     monkeypatch.setattr(module, "console", Console(file=stream, force_terminal=True, width=120))
     with module.Board([module.Row(f"cohort-{i}", 3, 10) for i in range(40)], lambda: "60 finished, 3 failed") as board:
         for i in range(20):
-            board.state(i, "over", ended=True)
+            board.state(i, "done", ended=True)
         board.state(20, "preparing")
         board.train(20, 0)
         board.train(20, 5, np.array([1.0, 3.0, 2.0]))
@@ -59,7 +59,7 @@ def test_on_a_terminal_the_board_is_a_table_of_the_cohorts_around_the_one_at_wor
         "5/10",
         "2.0000 (median of 3)",
         "training",
-        "over",
+        "done",
         "waiting",
         "60 finished, 3 failed",
         "cohorts 20/40",

@@ -7,6 +7,7 @@ from rnn_compare.cells import CELLS, RecurrentCell
 from rnn_compare.config import UserError, validate
 from rnn_compare.study import cohorts, execute, planning
 from rnn_compare.study.expansion import MOST, expand
+from rnn_compare.study.launch import Local
 from rnn_compare.study.planning import plan
 from rnn_compare.training import program, start
 
@@ -43,14 +44,14 @@ def test_sizes_that_no_machine_holds_are_refused_before_anything_is_compiled(
     with pytest.raises(
         UserError, match=rf"{named}.* needs .* GB of memory, and there are .*: a smaller number would do"
     ):
-        plan(expand(validate(tiny)), tmp_path, False)
+        plan(expand(validate(tiny)), tmp_path, False, Local().call)
 
 
 def test_a_generator_that_needs_too_much_is_refused_by_what_its_program_says(tiny, tmp_path, monkeypatch):
     tiny.data.lookahead = 100_000
     monkeypatch.setattr(planning, "device_memory", lambda: 4 * 3 * 100_000 * 3 + 10_000)  # three arrays and a little
     with pytest.raises(UserError, match=r"config.data.lookahead=100000 with .* needs"):
-        plan(expand(validate(tiny)), tmp_path, False)
+        plan(expand(validate(tiny)), tmp_path, False, Local().call)
 
 
 def test_a_whole_cohort_is_compiled_first_and_its_parts_by_what_it_needs(tiny, monkeypatch):

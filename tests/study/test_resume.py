@@ -12,6 +12,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from rnn_compare.config import UserError, validate
 from rnn_compare.console import interrupt
 from rnn_compare.study import board, execute, fit
+from rnn_compare.workdir.checkpoint import Checkpoints
 
 pytestmark = pytest.mark.usefixtures("no_figures")
 
@@ -98,13 +99,13 @@ def test_two_studies_with_runs_of_one_name_do_not_go_on_from_each_other(
 
 
 def test_checkpoints_go_by_time_too(tiny, tmp_path, monkeypatch):
-    saved, save = [], fit.Checkpoints.save
+    saved, save = [], Checkpoints.save
 
-    def noting(checkpoints, epoch, *what):
-        saved.append(epoch)
-        save(checkpoints, epoch, *what)
+    def noting(checkpoints, checkpoint):
+        saved.append(checkpoint.epoch)
+        save(checkpoints, checkpoint)
 
-    monkeypatch.setattr(fit.Checkpoints, "save", noting)
+    monkeypatch.setattr(Checkpoints, "save", noting)
     tiny.checkpoint.seconds = 1e-6
     assert execute(validate(tiny), tmp_path, dry_run=False)
     assert saved == [3, 5, 7]  # every chunk's end
@@ -123,10 +124,10 @@ def test_a_cohort_that_fails_does_not_stop_the_others_and_is_tried_again_only_wh
 ):
     whole = fit.train
 
-    def broken(runs, workdir, show):
+    def broken(runs, *places):
         if runs[0].config.model.cell == "lstm":
             raise RuntimeError("no memory\nfor this")
-        whole(runs, workdir, show)
+        whole(runs, *places)
 
     monkeypatch.setattr(fit, "train", broken)
     assert not execute(validate(pair), tmp_path, dry_run=False)

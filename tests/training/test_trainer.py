@@ -154,12 +154,13 @@ def test_a_snapshot_of_other_runs_is_refused(tiny):
         three.restore(1, two.snapshot())
 
 
-def test_post8_starts_where_the_post_does():
-    """First loss near predicting 0, 4.2 to 4.8."""
+def test_post8_starts_near_predicting_zero():
+    """Whose cost goes with the seed, from 2.68 to 4.76 (tests/tasks/test_price.py); the post's start at 4.4 and 4.5."""
     config = validate(base.base())
-    model, params = make_model(config), init_state(config, 0).params
-    errors = model.apply({"params": params}, *init_batch(config, 0), method="squared_error")
-    assert 4.2 < losses(errors)["loss"] < 4.8
+    for seed, zero in ((0, 4.66), (8, 2.68)):
+        model, params = make_model(config), init_state(config, seed).params
+        errors = model.apply({"params": params}, *init_batch(config, seed), method="squared_error")
+        assert losses(errors)["loss"] == pytest.approx(zero, rel=0.02)
 
 
 @pytest.mark.parametrize(

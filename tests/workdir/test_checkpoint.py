@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from rnn_compare.config import UserError
-from rnn_compare.workdir.checkpoint import Checkpoints, begun, forget_ended
+from rnn_compare.workdir.checkpoint import Checkpoint, Checkpoints, begun, forget_ended
 
 # orbax leaves coroutines and a loop behind when a read fails.
 pytestmark = [
@@ -31,7 +31,7 @@ def arrays(epoch):
 def save(workdir, epochs, runs=RUNS, keep=3):
     checkpoints = Checkpoints(workdir, runs, keep)
     for epoch in epochs:
-        checkpoints.save(epoch, {name: array[: len(runs)] for name, array in arrays(epoch).items()}, {})
+        checkpoints.save(Checkpoint(epoch, {name: array[: len(runs)] for name, array in arrays(epoch).items()}, {}))
     checkpoints.wait()
 
 
@@ -211,7 +211,7 @@ def test_what_is_damaged_is_said_and_set_aside(tmp_path, capsys):
     checkpoints = Checkpoints(tmp_path, RUNS, 3)
     assert_same(checkpoints.restore(), 5)
     assert f"the checkpoint {folder / '10'} is damaged" in capsys.readouterr().out
-    checkpoints.save(10, arrays(10), {})  # its place is free again
+    checkpoints.save(Checkpoint(10, arrays(10), {}))  # its place is free again
     checkpoints.wait()
     assert_same(Checkpoints(tmp_path, RUNS, 3).restore(), 10)
 
