@@ -7,7 +7,6 @@ are 1.0 and 0.0. Each lane is computed by the same IEEE operations whatever WIDT
 
 import math
 
-import numba
 import numpy as np
 
 from rnn_compare.recurrence.cpu import vector
@@ -25,8 +24,7 @@ from rnn_compare.recurrence.cpu.vector import (
     select,
     widen,
 )
-
-inline = numba.njit(forceinline=True, error_model="numpy")
+from rnn_compare.recurrence.cpu.xla_ffi import inline
 
 _INF, _NAN = math.inf, math.nan
 _TINY, _LARGEST = float(np.finfo(np.float32).tiny), float(np.finfo(np.float32).max)

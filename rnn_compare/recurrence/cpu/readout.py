@@ -5,11 +5,11 @@ weights[block, k, lane]  packed; k runs over the row, lanes are outputs
 errors[row, lane]        inputs @ weights - targets, then their gradients
 """
 
-from rnn_compare.recurrence.cpu.support import copy, fill_zeros, inline, up, zero
+from rnn_compare.recurrence.cpu.support import copy, fill_zeros, up, zero
 from rnn_compare.recurrence.cpu.tasks import Plan
 from rnn_compare.recurrence.cpu.tiles import outer, product
 from rnn_compare.recurrence.cpu.vector import GRADIENT_ROWS, WIDTH, fma, load, load_some, store, store_some
-from rnn_compare.recurrence.cpu.xla_ffi import arg, as_floats, njit, peek, result
+from rnn_compare.recurrence.cpu.xla_ffi import arg, as_floats, inline, njit, peek, result
 
 BLOCK = 64  # rows at a time, a multiple of every TILE_ROWS
 PART = 8192  # least rows of a task
@@ -17,7 +17,7 @@ PART = 8192  # least rows of a task
 multiply, add_gradient = product((((0, 0),),), ((0,),), False), outer(1)
 
 
-@inline()
+@inline
 def sizes(numbers):
     """(rows, hidden units, outputs, parts, floats of a row of the inputs)."""
     return peek(numbers), peek(numbers + 8), peek(numbers + 16), peek(numbers + 24), peek(numbers + 32)

@@ -1,25 +1,21 @@
 """What generated kernels call: memory copied and packed, and how work is cut."""
 
-import functools
-
 import numpy as np
 
 from rnn_compare.recurrence.cpu.vector import WIDTH, load, load_some, prefetch, store, store_some
-from rnn_compare.recurrence.cpu.xla_ffi import njit
-
-inline = functools.partial(njit, forceinline=True)
+from rnn_compare.recurrence.cpu.xla_ffi import inline, njit
 
 GROUP, CHUNK = 4, 12  # sequences: a task has so many, or a multiple, up to CHUNK
 BLOCK_BYTES = 32768  # columns of a block of steps in the backward pass
 
 
-@inline()
+@inline
 def up(n, multiple):
     """The next multiple."""
     return (n + multiple - 1) // multiple * multiple
 
 
-@inline()
+@inline
 def fill_zeros(p, count):
     """Zeros up to the next whole vector."""
     for i in range(0, count, WIDTH):
@@ -33,7 +29,7 @@ def zero(p, count):
         p[i] = 0
 
 
-@inline()
+@inline
 def copy(source, target, count):
     """Copies floats."""
     whole = count // WIDTH * WIDTH
@@ -43,7 +39,7 @@ def copy(source, target, count):
         target[i] = source[i]
 
 
-@inline()
+@inline
 def prefetch_rows(p, count):
     """Asks for the rows of a step of the block before: the processor doesn't foresee them."""
     for i in range(0, count, 16):
@@ -95,7 +91,7 @@ def add_partial(partial, rows, columns, width, target):
             store_some(p, load_some(p, left) + load(partial + (i * units + unit)), left)
 
 
-@inline()
+@inline
 def chunk(index, batch, chunks):
     """run, first row and number of rows of a task, of which so many share a batch."""
     groups, i = up(batch, GROUP) // GROUP, index % chunks

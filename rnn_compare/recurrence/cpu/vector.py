@@ -8,13 +8,14 @@ import operator
 import os
 
 import llvmlite.binding
-import numba
 from llvmlite import ir
 from numba import types
 from numba.core import cgutils
 from numba.core.typeconv import Conversion
 from numba.core.typing.templates import ConcreteTemplate, infer_global, signature
 from numba.extending import intrinsic, lower_builtin, lower_cast, models, register_model
+
+from rnn_compare.recurrence.cpu.xla_ffi import inline
 
 # The instructions that kernels may use: the processor's, or fewer, so that each kind can be tested on any machine.
 NARROWER = {"": None, "avx2": "haswell", "sse": "nehalem"}
@@ -210,13 +211,13 @@ def _masked_store(typingctx, p, value, count):
     return types.void(floats, vec, types.intp), codegen
 
 
-@numba.njit(forceinline=True)
+@inline
 def load_some(p, count):
     """The first `count` lanes from p (all if it is WIDTH or more), zeros in the rest."""
     return load(p) if count >= WIDTH else _masked_load(p, count)
 
 
-@numba.njit(forceinline=True)
+@inline
 def store_some(p, value, count):
     """Writes the first `count` lanes to p (all if it is WIDTH or more)."""
     if count >= WIDTH:

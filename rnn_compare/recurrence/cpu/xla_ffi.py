@@ -17,6 +17,7 @@ from numba.extending import intrinsic
 
 # Only other compiled code calls what is compiled: Numba need not make it callable from Python.
 njit = functools.partial(numba.njit, error_model="numpy", no_cpython_wrapper=True, no_cfunc_wrapper=True)
+inline = njit(forceinline=True)
 
 # --- The C structs.
 
