@@ -9,7 +9,7 @@ import pytest
 
 from rnn_compare.config import UserError, validate
 from rnn_compare.console import interrupt
-from rnn_compare.study import execute, machine, timing
+from rnn_compare.study import execute, timing
 from rnn_compare.study.expansion import expand
 from rnn_compare.study.launch import Local
 from rnn_compare.study.timing import with_cell, write_speed
@@ -240,7 +240,7 @@ def test_each_backend_is_measured_and_again_when_more_is_asked_for(tiny, tmp_pat
         calls, measured[:] = list(measured), []
         return said, calls
 
-    monkeypatch.setattr(machine, "cpu", lambda: "AMD EPYC, znver5")
+    monkeypatch.setattr(timing, "cpu", lambda: "AMD EPYC, znver5")
     both = [("cpu", 0.5, 0.005), ("scan", 0.5, 0.005)]
     assert backends() == (both, [(name, name, 0.9, 0.5, 0.005) for name in ("cpu", "scan")])
     assert backends() == (both, [])
