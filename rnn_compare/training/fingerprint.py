@@ -13,12 +13,15 @@ from ml_collections import ConfigDict
 from rnn_compare.network.model import Model, make_model
 from rnn_compare.training.program import traced
 
+# Addresses, and the sizes of kernels' memory, which tell how wide a processor's vectors are and change no bit.
+NO_PART_OF_IT = re.compile(r"0x[0-9a-f]+|HashableArray\(array\([^)]*\)\)")
 VERSIONS = "jax", "flax"  # by which the same code is traced in the same way
 
 
 def fingerprint(config: ConfigDict) -> dict[str, str]:
-    """Of the code that a run's config leads to: `training` and `start`, digests of what JAX traces, and versions."""
+    """Of the code that a run's config leads to: digests of what JAX traces, the backend that was picked, and versions."""
     return {
+        "backend": make_model(config).backend,
         "training": digest(traced(config, 1).jaxpr),
         "start": start(make_model(config)),
         **{name: metadata.version(name) for name in VERSIONS},
@@ -34,7 +37,7 @@ def start(model: Model) -> str:
 
 def digest(jaxpr: Any) -> str:
     """A hash of a traced program and the arrays in it, the same in every process."""
-    sha = hashlib.sha256(re.sub(r"0x[0-9a-f]+", "", str(jaxpr)).encode())
+    sha = hashlib.sha256(re.sub(NO_PART_OF_IT, "", str(jaxpr)).encode())
     for constant in jaxpr.consts:
         sha.update(np.asarray(constant).tobytes())
     return sha.hexdigest()[:12]
@@ -47,5 +50,7 @@ def edited(then: dict[str, str], now: dict[str, str]) -> str:
     """
     if any(then.get(name) != now[name] for name in VERSIONS):
         return ""
+    if then.get("backend", now["backend"]) != now["backend"]:
+        return f"the choice of its backend ({then['backend']} then, {now['backend']} now)"
     words = {"training": "its cell, loss or optimizer", "start": "what its weights start with"}
     return " and ".join(what for name, what in words.items() if then.get(name) != now[name])

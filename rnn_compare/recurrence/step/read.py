@@ -11,6 +11,7 @@ from rnn_compare.recurrence.step.graph import Node, Step, UnsupportedError, ance
 from rnn_compare.recurrence.step.reverse import cotangents
 from rnn_compare.recurrence.step.trace import Tracer, Value, batch_size
 
+MOST_UNITS = 1 << 16  # of a state or an input: to read a step takes a batch of more
 StepFunction = Callable[[Any, Any, jax.Array], tuple[Any, jax.Array]]
 
 
@@ -39,6 +40,8 @@ class Problem:
         if wrong := [leaf.shape for leaf in (*leaves, x) if leaf.ndim != 2]:
             raise UnsupportedError(f"a carry or an input is not [batch, units] but {wrong[0]}")
         self._widths = [leaf.shape[1] for leaf in (*leaves, x)]
+        if max(self._widths) > MOST_UNITS:
+            raise UnsupportedError(f"{max(self._widths)} units are more than {MOST_UNITS}")
         self._batch = batch_size(max(self._widths + [n for leaf in jax.tree.leaves(params) for n in leaf.shape]))
 
         def traced(batch: int) -> ClosedJaxpr:
