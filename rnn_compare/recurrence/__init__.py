@@ -18,6 +18,10 @@ Backend = Callable[[StepFunction, Any, jax.Array, Any], tuple[jax.Array, Any]]
 
 BACKENDS: dict[str, Backend] = {"scan": scan.recurrence, "cpu": cpu.recurrence}
 
+# Up to so many units the kernels were measured to be faster than the scan: experiments/speed/kernels.py. A rule and
+# not a race, so that the same command gives the same bits.
+FASTER_UP_TO = 256
+
 
 def pick(backend: str, cell: RecurrentCell, features: int) -> str:
     """The backend that computes a cell here, in float32.
@@ -33,16 +37,13 @@ def pick(backend: str, cell: RecurrentCell, features: int) -> str:
     if backend == "scan":
         return backend
     platform = jax.default_backend()
-    x = jax.ShapeDtypeStruct((1, 1, features), jnp.float32)
-    params = jax.eval_shape(
-        lambda: cell.init(jax.random.key(0), cell.initialize_carry(None, (1, features)), jnp.zeros((1, features)))[
-            "params"
-        ]
-    )
+    why_not: str | None
     if platform != "cpu":
-        why_not: str | None = f"it runs on a CPU, and JAX runs on {platform} here"
+        why_not = f"it runs on a CPU, and JAX runs on {platform} here"
+    elif backend == "auto" and cell.units > FASTER_UP_TO:
+        why_not = f"it is known to be faster up to {FASTER_UP_TO} units"
     else:
-        why_not = cpu.why_not(cell.step, params, x, jax.eval_shape(lambda: cell.initialize_carry(None, (1, features))))
+        why_not = cpu.why_not(cell.step, *_shapes(cell, features))
     if backend == "cpu" and why_not:
         raise ValueError(f"the backend cpu cannot serve {type(cell).__name__}: {why_not}; use scan or auto")
     if backend != "auto":
@@ -50,6 +51,17 @@ def pick(backend: str, cell: RecurrentCell, features: int) -> str:
     picked = "scan" if why_not else "cpu"
     logging.info("recurrence backend: %s%s", picked, f" (not cpu: {why_not})" if why_not else "")
     return picked
+
+
+def _shapes(cell: RecurrentCell, features: int) -> Any:
+    """The parameters, an input and a carry of a cell, for one sequence of one step."""
+
+    def made() -> Any:
+        x = jnp.zeros((1, 1, features))
+        carry = cell.initialize_carry(None, x.shape[1:])
+        return cell.init(jax.random.key(0), carry, x[0])["params"], x, carry
+
+    return jax.eval_shape(made)
 
 
 def recurrence(cell: RecurrentCell, params: Any, x: jax.Array, carry: Carry, backend: str) -> tuple[jax.Array, Carry]:
