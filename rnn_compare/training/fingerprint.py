@@ -19,7 +19,7 @@ VERSIONS = "jax", "flax"  # by which the same code is traced in the same way
 
 
 def fingerprint(config: ConfigDict) -> dict[str, str]:
-    """Of the code that a run's config leads to: digests of what JAX traces, the backend that was picked, and versions."""
+    """Of the code that a run's config leads to: digests of what JAX traces, the backend it takes, and versions."""
     return {
         "backend": make_model(config).backend,
         "training": digest(traced(config, 1).jaxpr),
