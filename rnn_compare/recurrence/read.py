@@ -12,6 +12,8 @@ from rnn_compare.recurrence.trace import Tracer, Value, batch_size
 
 StepFunction = Callable[[Any, Any, jax.Array], tuple[Any, jax.Array]]
 
+JOINED = "rows are joined and neither multiplied nor taken apart again"
+
 
 def read(step: StepFunction, params: Any, carry: Any, x: Any) -> tuple[Step, dict[int, jax.Array]]:
     """Reads a step.
@@ -50,6 +52,8 @@ def read(step: StepFunction, params: Any, carry: Any, x: Any) -> tuple[Step, dic
     if len(avals) != len(states) + 1 or len(avals[-1].shape) != 2:
         raise Unsupported("the step's output is not one array [batch, units]")
     *last, output = (tracer.node(r, Value(graph.constant(0), a.shape, 0)) for r, a in zip(results, avals, strict=True))
+    if any(node.op == "concat" for node in ancestors((*last, output))):
+        raise Unsupported(JOINED)
     dlast = tuple(graph.leaf("cotangent", node.width, i) for i, node in enumerate(states))
     doutput = graph.leaf("cotangent", avals[-1].shape[1], len(dlast))
     found = cotangents(tracer, [*zip(last, dlast, strict=True), (output, doutput)])
@@ -60,7 +64,7 @@ def read(step: StepFunction, params: Any, carry: Any, x: Any) -> tuple[Step, dic
     roots = [node for nodes in results.values() for node in nodes]
     behind = ancestors(roots)
     if any(node.op == "concat" for node in behind):
-        raise Unsupported("rows are joined and neither multiplied nor taken apart again")
+        raise Unsupported(JOINED)
     lines = [*map(repr, behind)] + [f"{name}: {' '.join(f'%{n.index}' for n in nodes)}" for name, nodes in results.items()]
     text = "\n".join([*map(repr, (*states, input_, doutput)), *lines])
     step_ = Step(text, states, input_, tuple(last), output, dlast, doutput, dstates, dinput, gradients)

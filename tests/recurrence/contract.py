@@ -86,7 +86,10 @@ def in_double(model, arguments, runs):
 def compare(ours, scan, exact):
     def close(path, ours, scan, exact):
         scale = np.abs(exact).max(initial=0)
-        error, allowed = np.abs(ours - exact).max(initial=0), FACTOR * np.abs(scan - exact).max(initial=0) + SLACK * scale
+        error, allowed = (
+            np.abs(ours - exact).max(initial=0),
+            FACTOR * np.abs(scan - exact).max(initial=0) + SLACK * scale,
+        )
         assert ours.shape == exact.shape
         assert error <= allowed, f"{jax.tree_util.keystr(path)}: {error:.2e} > {allowed:.2e} (scale {scale:.1e})"
 

@@ -17,7 +17,7 @@ from steps import MODELS, OURS, K
 
 from rnn_compare.recurrence import BACKENDS
 
-QUICK = [*OURS, "slstm", "relatives", "layer_norm", "flax.OptimizedLSTMCell"]
+QUICK = [*OURS, "slstm", "relatives", "flax.OptimizedLSTMCell"]
 EACH = [name if name in QUICK else pytest.param(name, marks=pytest.mark.slow) for name in MODELS]
 
 
@@ -32,7 +32,9 @@ def test_values_and_gradients(name, backend, T, B, F, H, runs):
 
 
 @pytest.mark.parametrize("backend", FAST)
-@pytest.mark.parametrize("name", [name if name == "gru" else pytest.param(name, marks=pytest.mark.slow) for name in OURS])
+@pytest.mark.parametrize(
+    "name", [name if name == "gru" else pytest.param(name, marks=pytest.mark.slow) for name in OURS]
+)
 def test_a_long_sequence_of_single_numbers(name, backend):
     hold(MODELS[name](1, 16), backend, 1000, 41, 1, 2)
 
@@ -87,12 +89,16 @@ def test_not_a_number_stays_in_its_sequence_and_is_not_lost(name, backend):
     ours, scan = (compiled(model, which, 0)(*arguments) for which in (backend, "scan"))
     np.testing.assert_array_equal(np.isnan(ours["outputs"]), np.isnan(scan["outputs"]))
     assert np.isnan(ours["outputs"][4:, 3]).any(axis=-1).all()
-    for found, axis in [(ours["outputs"], 1), (ours["dx"], 1), *((leaf, 0) for leaf in jax.tree.leaves(ours["dcarry"]))]:
+    for found, axis in [
+        (ours["outputs"], 1),
+        (ours["dx"], 1),
+        *((leaf, 0) for leaf in jax.tree.leaves(ours["dcarry"])),
+    ]:
         assert np.isfinite(np.delete(found, 3, axis=axis)).all()
 
 
 @pytest.mark.parametrize("backend", FAST)
-@pytest.mark.parametrize("name", [name for name in QUICK if name not in ("relatives", "layer_norm")])
+@pytest.mark.parametrize("name", [name for name in QUICK if name != "relatives"])
 @pytest.mark.parametrize("x", [np.inf, -np.inf, 3e38, 1e-42])
 def test_extreme_inputs_saturate_as_in_the_scan(name, backend, x):
     model = MODELS[name](2, 16)
@@ -139,7 +145,9 @@ def test_called_from_several_threads_at_once(name, backend):
 
 
 @pytest.mark.parametrize("backend", FAST)
-@pytest.mark.parametrize("name", [name if name == "gru" else pytest.param(name, marks=pytest.mark.slow) for name in MODELS])
+@pytest.mark.parametrize(
+    "name", [name if name == "gru" else pytest.param(name, marks=pytest.mark.slow) for name in MODELS]
+)
 def test_the_gradient_of_data_is_not_computed_unless_asked_for(name, backend):
     """Without a gradient for x, the others are the same bits."""
     model = MODELS[name](2, 16)
