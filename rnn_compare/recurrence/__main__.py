@@ -13,7 +13,7 @@ from rnn_compare.console.errors import UserError
 from rnn_compare.console.flags import complaining, parse_flags
 from rnn_compare.recurrence.cpu import kernels_of
 from rnn_compare.recurrence.step.graph import UnsupportedError
-from rnn_compare.recurrence.step.read import Problem
+from rnn_compare.recurrence.step.read import read
 
 CELL = flags.DEFINE_string("cell", "lstm", "Name of the cell.")
 FILE = flags.DEFINE_string("config", None, "A config file that registers it, if the package does not.")
@@ -41,10 +41,10 @@ def main(_: list[str]) -> None:
     cell, x = CELLS[CELL.value](units=UNITS.value), jnp.zeros((1, FEATURES.value))
     carry = cell.initialize_carry(None, x.shape)
     try:
-        problem = Problem(cell.step, cell.init(jax.random.key(0), carry, x)["params"], carry, x)
-        kernels = kernels_of(problem.read(problem.arrays)[0])
+        graph, _ = read(cell.step, cell.init(jax.random.key(0), carry, x)["params"], carry, x)
     except UnsupportedError as error:
         raise UserError(f"--cell={CELL.value}: no kernel can be made of it: {error}") from None
+    kernels = kernels_of(graph)
     print(kernels.forward.source, kernels.backward[False].source, sep="\n\n")
 
 

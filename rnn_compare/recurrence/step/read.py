@@ -36,7 +36,7 @@ class Problem:
         leaves, self.carry = jax.tree.flatten(carry)
         for leaf in (*leaves, x, *jax.tree.leaves(params)):
             if leaf.dtype != jnp.float32:
-                raise UnsupportedError(f"the backend cpu computes in float32, and was given {leaf.dtype}")
+                raise UnsupportedError(f"a kernel computes in float32, and was given {leaf.dtype}")
         if wrong := [leaf.shape for leaf in (*leaves, x) if leaf.ndim != 2]:
             raise UnsupportedError(f"a carry or an input is not [batch, units] but {wrong[0]}")
         self._widths = [leaf.shape[1] for leaf in (*leaves, x)]
@@ -77,6 +77,8 @@ class Problem:
             raise UnsupportedError("the step's output is not one array [batch, units]")
         zero = graph.constant(0)
         *last, output = (tracer.node(r, Value(zero, aval.shape, 0)) for r, aval in zip(results, avals, strict=True))
+        if any(node.op == "concat" for node in ancestors((*last, output))):
+            raise UnsupportedError("rows are joined, and neither multiplied nor taken apart again")
         *dlast, doutput = (graph.leaf("cotangent", aval.shape[1], i) for i, aval in enumerate(avals))
         found = cotangents(tracer, [*zip(last, dlast, strict=True), (output, doutput)])
         forward = ancestors((*last, output))
@@ -91,7 +93,7 @@ class Problem:
         }
         behind = ancestors(node for row in rows.values() for node in row)
         if any(node.op == "concat" for node in behind):
-            raise UnsupportedError("rows are joined, and neither multiplied nor taken apart again")
+            raise UnsupportedError("the gradients of rows are joined, and neither multiplied nor taken apart again")
         lines = [*map(repr, nodes), *map(repr, behind), repr(doutput)]
         lines += [f"{name}: {' '.join(f'%{node.index}' for node in row)}" for name, row in rows.items()]
         step = Step(
@@ -107,6 +109,12 @@ class Problem:
             gradients,
         )
         return step, {number: tracer.arrays[number] for node in behind for number in arrays_of(node)}
+
+
+def read(step: StepFunction, params: Any, carry: Any, x: Any) -> tuple[Step, dict[int, jax.Array]]:
+    """The graph of a step, and the arrays that it names by their number; see `Problem`."""
+    problem = Problem(step, params, carry, x)
+    return problem.read(problem.arrays)
 
 
 def arrays_of(node: Node) -> tuple[int, ...]:

@@ -21,25 +21,9 @@ from rnn_compare.recurrence.step.graph import Graph, Node, UnsupportedError
 
 # Primitives that act on each number by itself; what a target cannot compute it refuses.
 POINTWISE = (
-    *(
-        "add",
-        "add_any",
-        "sub",
-        "mul",
-        "div",
-        "neg",
-        "max",
-        "min",
-        "abs",
-        "sign",
-        "sqrt",
-        "rsqrt",
-        "exp",
-        "log",
-        "log1p",
-    ),
-    *("expm1", "tanh", "logistic", "sin", "cos", "erf", "pow", "integer_pow", "square", "lt", "le", "gt", "ge", "eq"),
-    *("ne", "and", "or", "not", "select_n", "clamp", "stop_gradient", "convert_element_type", "copy"),
+    *("add", "add_any", "sub", "mul", "div", "neg", "max", "min", "abs", "sign", "sqrt", "rsqrt", "exp", "log"),
+    *("log1p", "expm1", "tanh", "logistic", "sin", "cos", "erf", "erfc", "pow", "integer_pow", "square", "lt", "le"),
+    *("gt", "ge", "eq", "ne", "and", "or", "not", "select_n", "clamp", "stop_gradient", "convert_element_type", "copy"),
 )
 # Primitives that are linear in each row: a row times the matrix that they make of the identity.
 LINEAR = (
@@ -151,6 +135,8 @@ class Tracer:
             name = "add"
         if name == "square":
             return graph.pointwise("mul", nodes[0], nodes[0])
+        if name == "erfc":
+            return graph.pointwise("sub", graph.constant(1), graph.pointwise("erf", *nodes))
         if name == "clamp":
             low, x, high = nodes
             return graph.pointwise("min", graph.pointwise("max", x, low), high)
@@ -228,12 +214,14 @@ class Tracer:
         name = eqn.primitive.name
         if name == "concatenate":
             return [self._concatenate(eqn, operands)]
-        rows = [operand for operand in operands if isinstance(operand, Value)]
-        if len(rows) > 1:
+        places = [place for place, operand in enumerate(operands) if isinstance(operand, Value)]
+        if len(places) > 1:
             raise UnsupportedError(f"{name} multiplies what depends on the state by what depends on the state")
-        (value,) = rows
+        value = operands[places[0]]
         shapes = [shape_of(var) for var in eqn.outvars]
         batches = [self._batch_of(name, shape) for shape in shapes]
+        if mixes(eqn, places[0], value.batch, batches[0]):
+            raise UnsupportedError(f"{name} mixes the sequences of the batch")
         if value.node.width == 1 and name in ("broadcast_in_dim", "reshape", "squeeze", "transpose", "slice", "split"):
             return [Value(value.node, *to) for to in zip(shapes, batches, strict=True)]
         if name in ("reshape", "squeeze", "broadcast_in_dim", "transpose") and self._keeps_order(eqn, value, shapes[0]):
@@ -268,15 +256,15 @@ class Tracer:
 
     def _matrices(self, eqn: JaxprEqn, operands: list[Any], value: Value, batches: list[int]) -> list[Any]:
         """The matrix of a linear primitive: what it makes of the identity, whose rows are put into the batch."""
-        width = int(np.prod(value.units))
-        identity = np.zeros((self.batch, width), np.float32)
-        identity[:width, :width] = np.eye(width)
-        identity = np.moveaxis(identity.reshape(self.batch, *value.units), 0, value.batch)
-        made = bind(eqn, [identity if isinstance(operand, Value) else operand for operand in operands])
-        numpy = np if all(isinstance(m, np.ndarray) for m in made) else jnp
-        return [
-            numpy.moveaxis(m, batch, 0).reshape(self.batch, -1)[:width] for m, batch in zip(made, batches, strict=True)
-        ]
+        width, made = int(np.prod(value.units)), []
+        for start in range(0, width, self.batch):
+            some = np.eye(self.batch, width, start, dtype=np.float32).reshape(self.batch, *value.units)
+            some = np.moveaxis(some, 0, value.batch)
+            results = bind(eqn, [some if isinstance(operand, Value) else operand for operand in operands])
+            numpy = np if all(isinstance(result, np.ndarray) for result in results) else jnp
+            rows = [numpy.moveaxis(result, batch, 0) for result, batch in zip(results, batches, strict=True)]
+            made.append([row.reshape(self.batch, -1)[: width - start] for row in rows])
+        return [numpy.concatenate(parts) for parts in zip(*made, strict=True)]
 
     def _concatenate(self, eqn: JaxprEqn, operands: list[Any]) -> Value:
         shape, axis = shape_of(eqn.outvars[0]), eqn.params["dimension"]
@@ -329,6 +317,26 @@ class Tracer:
         return {}
 
 
+def mixes(eqn: JaxprEqn, place: int, axis: int, to: int) -> bool:
+    """Whether a linear primitive mixes what lies along an axis of an operand, though there is such an axis after it too.
+
+    Args:
+        eqn: the primitive.
+        place: which operand.
+        axis: the axis.
+        to: where it would be in the result.
+    """
+    name, params = eqn.primitive.name, eqn.params
+    before, after = shape_of(eqn.invars[place])[:axis], shape_of(eqn.outvars[0])[:to]
+    return bool(
+        (name == "reshape" and np.prod(before) != np.prod(after))
+        or (name == "rev" and axis in params["dimensions"])
+        or (name == "cumsum" and axis == params["axis"])
+        or (name == "pad" and tuple(params["padding_config"][axis]) != (0, 0, 0))
+        or (name == "dot_general" and axis in params["dimension_numbers"][0][place])
+    )
+
+
 def starts(eqn: JaxprEqn) -> Iterator[int]:
     """Where each result of a slice or a split of [B, units] begins."""
     if eqn.primitive.name == "slice":
@@ -358,7 +366,8 @@ def bind(eqn: JaxprEqn, operands: list[Any]) -> list[Any]:
     concrete = all(isinstance(operand, np.ndarray) for operand in operands)
     with jax.ensure_compile_time_eval() if concrete else contextlib.nullcontext():
         results = jaxpr_as_fun(ClosedJaxpr(alone, ()))(*given.values())
-        return [np.asarray(result) for result in results] if concrete else list(results)
+        plain = concrete and not any(jnp.issubdtype(result.dtype, jax.dtypes.extended) for result in results)
+        return [np.asarray(result) for result in results] if plain else list(results)
 
 
 def shape_of(var: Any) -> tuple[int, ...]:

@@ -1,0 +1,263 @@
+"""Assorted steps, of the field and of nobody: what the kernels are held to besides our own cells.
+
+Each is a function `model(F, H)`, by its name in `MODELS`; its parameters are some of `SHAPES`.
+"""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+from contract import Model, Shape
+from flax import linen as nn
+
+from rnn_compare.cells import CELLS
+
+K = 3  # the rank of what is of low rank
+SHAPES = {
+    "W": lambda F, H: (F, 4 * H),
+    "U": lambda F, H: (H, 4 * H),
+    "b": lambda F, H: (4 * H,),
+    "X": lambda F, H: (F, H),
+    "V": lambda F, H: (H, H),
+    "V2": lambda F, H: (H, H),
+    "M": lambda F, H: (H + F, H),
+    "v": lambda F, H: (H,),
+    "g": lambda F, H: (H,),
+    "vF": lambda F, H: (F,),
+    "s": lambda F, H: (),
+    "A": lambda F, H: (H, K),
+    "B": lambda F, H: (K, H),
+    "heads": lambda F, H: (heads_of(H), H // heads_of(H), H // heads_of(H)),
+    "idle": lambda F, H: (H,),
+}
+sigmoid = jax.nn.sigmoid
+STEPS = {}
+
+
+def heads_of(H):
+    return next((n for n in (2, 3, 5) if H % n == 0), 1)
+
+
+def model(step, params, carry):
+    """A function of (F, H): the model of a step, with parameters of these names and carries of these widths."""
+
+    @functools.cache
+    def made(F, H):
+        widths = tuple({"H": H, "F": F, "K": K}[width] for width in carry)
+        return Model(step, {name: Shape(SHAPES[name](F, H)) for name in params.split()}, widths)
+
+    return made
+
+
+def step(params, carry):
+    def listed(function):
+        STEPS[function.__name__] = model(function, params, carry)
+        return function
+
+    return listed
+
+
+@step("W U b v g", "HH")
+def peephole_lstm(p, carry, x):
+    c, h = carry
+    i, f, g, o = jnp.split(x @ p["W"] + h @ p["U"] + p["b"], 4, axis=-1)
+    new = sigmoid(f + p["v"] * c) * c + sigmoid(i + p["g"] * c) * jnp.tanh(g)
+    return (new, sigmoid(o + p["v"] * new) * jnp.tanh(new)), sigmoid(o) * new
+
+
+@step("W U V v", "H")
+def mgu(p, carry, x):
+    (h,) = carry
+    H = h.shape[-1]
+    f = sigmoid(x @ p["W"][:, :H] + h @ p["V"] + p["v"])
+    h = (1 - f) * h + f * jnp.tanh(x @ p["W"][:, H : 2 * H] + (f * h) @ p["U"][:, :H])
+    return (h,), h
+
+
+@step("W U V b", "HH")
+def lem(p, carry, x):
+    y, z = carry
+    a, b, c, d = jnp.split(x @ p["W"] + p["b"], 4, axis=-1)
+    i, j, k = jnp.split(y @ p["U"][:, : 3 * y.shape[-1]], 3, axis=-1)
+    slow, fast = 0.7 * sigmoid(a + i), 0.7 * sigmoid(b + j)
+    z = (1 - slow) * z + slow * jnp.tanh(c + k)
+    y = (1 - fast) * y + fast * jnp.tanh(z @ p["V"] + d)
+    return (y, z), y
+
+
+@step("W", "H")
+def min_gru(p, carry, x):
+    (h,) = carry
+    H = h.shape[-1]
+    z = sigmoid(x @ p["W"][:, :H])
+    h = (1 - z) * h + z * (x @ p["W"][:, H : 2 * H])
+    return (h,), h
+
+
+@step("W U X V b", "HH")
+def multiplicative_lstm(p, carry, x):
+    c, h = carry
+    m = (x @ p["X"]) * (h @ p["V"])
+    i, f, g, o = jnp.split(x @ p["W"] + m @ p["U"] + p["b"], 4, axis=-1)
+    c = sigmoid(f) * c + sigmoid(i) * jnp.tanh(g)
+    h = sigmoid(o) * jnp.tanh(c)
+    return (c, h), h
+
+
+@step("X V V2 v", "HH")
+def cornn(p, carry, x):
+    y, z = carry
+    z = z + 0.1 * (jnp.tanh(y @ p["V"] + z @ p["V2"] + x @ p["X"] + p["v"]) - 1.5 * y - 0.8 * z)
+    y = y + 0.1 * z
+    return (y, z), y
+
+
+@step("X v g", "H")
+def indrnn(p, carry, x):
+    h = jax.nn.relu(x @ p["X"] + p["v"] * carry[0] + p["g"])
+    return (h,), h
+
+
+@step("W V v", "H")
+def antisymmetric(p, carry, x):
+    (h,) = carry
+    H = h.shape[-1]
+    M = p["V"] - p["V"].T - 0.1 * jnp.eye(H, dtype=h.dtype)
+    a, b = h @ M + x @ p["W"][:, :H] + p["v"], h @ M + x @ p["W"][:, H : 2 * H]
+    h = h + 0.2 * jnp.tanh(a) * sigmoid(b)
+    return (h,), h
+
+
+@step("W U b", "H")
+def recurrent_highway_3(p, carry, x):
+    (h,) = carry
+    H = h.shape[-1]
+    for layer in range(3):
+        z = h @ p["U"][:, : 2 * H] + p["b"][: 2 * H] * (layer + 1)
+        if layer == 0:
+            z = z + x @ p["W"][:, : 2 * H]
+        gate = sigmoid(z[:, :H])
+        h = jnp.tanh(z[:, H:]) * gate + h * (1 - gate)
+    return (h,), h
+
+
+@step("A B X", "H")
+def low_rank(p, carry, x):
+    h = jnp.tanh((carry[0] @ p["A"]) @ p["B"] + x @ p["X"])
+    return (h,), h
+
+
+@step("V X g v", "H")
+def layer_norm(p, carry, x):
+    z = x @ p["X"] + carry[0] @ p["V"]
+    mean = z.mean(axis=-1, keepdims=True)
+    variance = ((z - mean) ** 2).mean(axis=-1, keepdims=True)
+    h = jnp.tanh((z - mean) * jax.lax.rsqrt(variance + 1e-3) * (1 + p["g"]) + p["v"])
+    return (h,), h
+
+
+@step("heads X", "H")
+def heads(p, carry, x):
+    (h,) = carry
+    parts = h.reshape(h.shape[0], *p["heads"].shape[:2])
+    h = jnp.tanh(jnp.einsum("bnk,nkj->bnj", parts, p["heads"]).reshape(h.shape) + x @ p["X"])
+    return (h,), h
+
+
+@step("W U b X", "HHHHH")
+def slstm(p, carry, x):
+    c, n, m, h, slow = carry
+    i, f, g, o = jnp.split(x @ p["W"] + h @ p["U"] + p["b"], 4, axis=-1)
+    forget = jax.nn.log_sigmoid(f)
+    new = jnp.maximum(forget + m, i)
+    i, f = jnp.exp(i - new), jnp.exp(forget + m - new)
+    c, n = f * c + i * jnp.tanh(g), f * n + i
+    h = sigmoid(o) * c / jnp.maximum(n, 0.5)
+    return (c, n, new, h, 0.5 * slow + x @ p["X"]), h
+
+
+@step("s V X idle", "H")
+def scalars(p, carry, x):
+    (h,) = carry
+    h = sigmoid(p["s"]) * h + jax.nn.softplus(p["s"]) * jnp.tanh(h @ p["V"] + x @ p["X"])
+    return (h,), h
+
+
+@step("V X", "H")
+def relatives(p, carry, x):
+    (h,) = carry
+    z = h @ p["V"] + x @ p["X"]
+    parts = [
+        jnp.clip(jax.nn.elu(z), -1, 1),
+        0.1 * jax.nn.gelu(z),
+        0.1 * jax.nn.gelu(z, approximate=False),
+        0.2 * jnp.where(z > 0.3, jnp.sin(z), jnp.cos(z)),
+        0.05 * jax.lax.stop_gradient(z),
+        0.1 * jnp.abs(z),
+        0.1 * jax.nn.hard_sigmoid(z),
+        0.1 * jax.lax.erf(z),
+        0.05 * jnp.sqrt(1 + z * z),
+        0.1 * jnp.log1p(z * z),
+        0.1 * jnp.log(1.5 + z * z),
+        0.1 * jnp.expm1(-z * z),
+        0.1 * jnp.sign(z) * h,
+        0.1 * (1 + z * z) ** -1.5,
+        0.01 * (1 + z * z) ** 1.3,
+        0.1 * jnp.minimum(z, h),
+        0.1 * jax.nn.softplus(z),
+        0.1 * jnp.tanh(z) ** 3,
+        0.1 * (1 + jnp.exp(z) ** 2) ** -1,
+    ]
+    h = jnp.tanh(sum(parts))
+    return (h,), jax.nn.silu(h)
+
+
+@step("W", "HF")
+def previous_input(p, carry, x):
+    h, before = carry
+    H = h.shape[-1]
+    h = h * sigmoid(before @ p["W"][:, :H]) + jnp.tanh(x @ p["W"][:, H : 2 * H])
+    return (h, x), h
+
+
+@step("V X A", "H")
+def narrow_output(p, carry, x):
+    h = jnp.tanh(carry[0] @ p["V"] + x @ p["X"])
+    return (h,), h @ p["A"]
+
+
+@step("M v", "H")
+def joined(p, carry, x):
+    h = jnp.tanh(jnp.concatenate([carry[0], x], axis=-1) @ p["M"] + p["v"])
+    return (h,), h
+
+
+@step("X vF", "H")
+def pointwise_input(p, carry, x):
+    h = carry[0] * jnp.tanh(x.sum(axis=-1, keepdims=True)) + (x * p["vF"]) @ p["X"]
+    return (h,), h
+
+
+@functools.cache
+def ours(name, F, H):
+    """The model of a cell in `CELLS`."""
+    cell = CELLS[name](units=H)
+    params = jax.eval_shape(lambda: {k: f(jax.random.key(0)) for k, f in cell.parameters(F).items()})
+    carry = cell.initialize_carry(None, (1, F))
+    return Model(cell.step, jax.tree.map(lambda a: Shape(a.shape), params), jax.tree.map(lambda a: a.shape[1], carry))
+
+
+@functools.cache
+def flax(name, F, H):
+    """The model of a cell of Flax."""
+    cell = getattr(nn, name)(H)
+    x, key = jnp.zeros((1, F)), jax.random.key(0)
+    carry = cell.initialize_carry(key, x.shape)
+    params = jax.eval_shape(cell.init, key, carry, x)
+    step = lambda params, carry, x: cell.apply(params, carry, x)  # noqa: E731
+    return Model(step, jax.tree.map(lambda a: Shape(a.shape), params), jax.tree.map(lambda a: a.shape[1], carry))
+
+
+FLAX = ("OptimizedLSTMCell", "LSTMCell", "GRUCell", "MGUCell", "SimpleCell")
+OURS = {name: functools.partial(ours, name) for name in CELLS}
+MODELS = OURS | STEPS | {f"flax.{name}": functools.partial(flax, name) for name in FLAX}

@@ -1,0 +1,238 @@
+"""What a step becomes: what is refused, with which words, and what the graph and its arrays are."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from contract import hold, problem
+from steps import MODELS, Model, Shape
+
+from rnn_compare.recurrence import cpu
+from rnn_compare.recurrence.step.graph import UnsupportedError, ancestors
+from rnn_compare.recurrence.step.read import read
+
+B, F, H = 3, 2, 4
+FLOATS = jax.ShapeDtypeStruct((H, H), jnp.float32)
+ROWS = jax.ShapeDtypeStruct((B, H), jnp.float32)
+X = jax.ShapeDtypeStruct((B, H), jnp.float32)
+
+
+def output(function):
+    """A step with one carry h, of which the function of (parameters, h, x) is the next and the output."""
+
+    def step(p, h, x):
+        h = function(p, h, x)
+        return h, h
+
+    return step
+
+
+def refused(step, params=FLOATS, carry=ROWS, x=X):
+    with pytest.raises(UnsupportedError) as error:
+        read(step, jax.tree.map(lambda a: jnp.ones(a.shape, a.dtype), params), carry, x)
+    sequence = jax.ShapeDtypeStruct((5, *x.shape), x.dtype)
+    assert cpu.why_not(step, params, sequence, carry) == str(error.value)
+    return str(error.value)
+
+
+@pytest.mark.parametrize("dtype", [jnp.int32, jnp.float16, jnp.bfloat16, jnp.bool_])
+def test_other_types_than_float32(dtype):
+    step = output(lambda p, h, x: jnp.tanh(h @ p.astype(jnp.float32) + x))
+    wrong = [jax.ShapeDtypeStruct((H, H), dtype), jax.ShapeDtypeStruct((B, H), dtype)]
+    message = f"a kernel computes in float32, and was given {jnp.dtype(dtype).name}"
+    assert refused(step, params=wrong[0]) == message
+    assert refused(step, carry=wrong[1]) == message
+    assert refused(step, x=wrong[1]) == message
+
+
+def test_float64_parameters(x64):
+    step = output(lambda p, h, x: jnp.tanh(h @ p + x))
+    assert refused(step, params=jax.ShapeDtypeStruct((H, H), jnp.float64)).endswith("and was given float64")
+
+
+@pytest.mark.parametrize(
+    ("name", "function"),
+    {
+        "sort": lambda p, h, x: jnp.sort(h @ p),
+        "cumprod": lambda p, h, x: jnp.cumprod(h @ p, axis=-1),
+        "reduce_max": lambda p, h, x: h - h.max(axis=-1, keepdims=True),
+        "cummax": lambda p, h, x: jax.lax.cummax(h, axis=1),
+        "floor": lambda p, h, x: jnp.floor(h + x),
+        "round": lambda p, h, x: jnp.round(h + x),
+        "tan": lambda p, h, x: jnp.tan(h),
+        "atan2": lambda p, h, x: jnp.arctan2(h, x),
+        "while": lambda p, h, x: jax.lax.while_loop(lambda s: s.sum() < 1, lambda s: s + 1, h),
+        "scan": lambda p, h, x: jax.lax.scan(lambda h, _: (jnp.tanh(h @ p), None), h, length=2)[0],
+    }.items(),
+)
+def test_a_primitive_without_a_kernel(name, function):
+    assert refused(output(function)) == f"there is no kernel for the primitive {name}"
+
+
+def test_indices_that_depend_on_the_state():
+    assert refused(output(lambda p, h, x: h * h.argmax(axis=-1, keepdims=True))) == "argmax computes in int32"
+    assert "int32" in refused(output(lambda p, h, x: h + h.astype(jnp.int32).astype(jnp.float32)))
+    assert "int32" in refused(output(lambda p, h, x: p[h[:, 0].astype(jnp.int32)]))
+
+
+def test_softmax_over_the_units():
+    assert "reduce_max" in refused(output(lambda p, h, x: jax.nn.softmax(h @ p, axis=-1)))
+
+
+def test_what_depends_on_the_state_multiplied_by_what_depends_on_the_state():
+    def attention(p, h, x):
+        parts = h.reshape(h.shape[0], 2, 2)
+        return jnp.einsum("bij,bkj->bik", parts, parts).reshape(h.shape)
+
+    message = "dot_general multiplies what depends on the state by what depends on the state"
+    assert refused(output(attention)) == message
+
+
+@pytest.mark.parametrize(
+    ("primitive", "function"),
+    {
+        "iota": lambda p, h, x: h + jnp.arange(h.shape[0])[:, None],
+        "random_": lambda p, h, x: h * jax.random.bernoulli(jax.random.key(0), 0.5, h.shape),
+    }.items(),
+)
+def test_other_numbers_for_each_sequence(primitive, function):
+    message = refused(output(function))
+    assert message.endswith("makes other numbers for each sequence of the batch"), message
+
+
+@pytest.mark.parametrize(
+    "function",
+    {
+        "mean": lambda p, h, x: h - h.mean(axis=0),
+        "sum of all": lambda p, h, x: h / (1 + (h * h).sum()),
+        "reversed": lambda p, h, x: h[::-1],
+        "neighbours": lambda p, h, x: jnp.roll(h, 1, axis=0),
+        "batch by batch": lambda p, h, x: (h @ h.T) @ x,
+        "first": lambda p, h, x: h + h[:1],
+        "transposed": lambda p, h, x: (h.T.reshape(-1)).reshape(h.shape),
+        "cumsum": lambda p, h, x: jnp.cumsum(h, axis=0),
+        "reshaped": lambda p, h, x: h.reshape(h.shape[1], -1).T,
+        "shifted": lambda p, h, x: jax.lax.pad(h, 0.0, [(-1, 1, 0), (0, 0, 0)]),
+        "sum by ones": lambda p, h, x: jnp.ones((h.shape[0],) * 2) @ h,
+    }.values(),
+)
+def test_sequences_that_depend_on_each_other(function):
+    """Refused, in whatever words: never computed."""
+    refused(output(function))
+
+
+def test_more_units_than_sequences():
+    def outer(p, h, x):
+        pairs = h[:, :, None] * jnp.tanh(x)[:, None, :]
+        return jnp.tanh(pairs.sum(axis=1) @ p["V"] + pairs[:, ::-1].sum(axis=2))
+
+    hold(Model(output(outer), {"V": Shape((H, H))}, H), "cpu", 4, 3, H)
+
+
+def test_carries_and_outputs_of_other_forms():
+    keep = output(lambda p, h, x: h)
+    assert "[batch, units] but (3,)" in refused(keep, carry=jax.ShapeDtypeStruct((B,), jnp.float32))
+    assert "[batch, units] but (3, 2, 2)" in refused(keep, carry=jax.ShapeDtypeStruct((B, 2, 2), jnp.float32))
+    changes = "the step's carry changes its structure or its shapes"
+    assert refused(lambda p, h, x: ((h, h), h)) == changes
+    assert refused(lambda p, h, x: (h[:, :2], h)) == changes
+    assert refused(lambda p, h, x: ({"h": h["h"]}, h["h"]), carry={"h": ROWS, "c": ROWS}) == changes
+    one = "the step's output is not one array [batch, units]"
+    assert refused(lambda p, h, x: (h, (h, h))) == one
+    assert refused(lambda p, h, x: (h, h.sum(axis=-1))) == one
+    assert refused(lambda p, h, x: (h, h.reshape(-1, 2, 2))) == one
+    assert refused(lambda p, h, x: (h, jnp.concatenate([h, x], axis=-1))).startswith("rows are joined, and neither")
+
+
+def test_no_kernel_is_compiled_to_find_out(monkeypatch):
+    def compile_(*_):
+        raise AssertionError("compiled")
+
+    monkeypatch.setattr(cpu.compiled, "_compile", compile_)
+    for model in (make(F, H) for make in MODELS.values()):
+        params, x, carry, _ = problem(model, 5, B, F, 0)
+        assert cpu.why_not(model.step, params, x, carry) is None
+
+
+def wrong_jvp():
+    @jax.custom_jvp
+    def function(x):
+        return jnp.tanh(x)
+
+    function.defjvp(lambda primals, tangents: (jnp.tanh(primals[0]), 5.0 * jnp.cos(primals[0]) * tangents[0]))
+    return function
+
+
+def wrong_vjp():
+    @jax.custom_vjp
+    def function(x):
+        return jnp.tanh(x)
+
+    function.defvjp(lambda x: (jnp.tanh(x), x), lambda x, d: (5.0 * jnp.cos(x) * d,))
+    return function
+
+
+@pytest.mark.parametrize("make", [wrong_jvp, wrong_vjp])
+def test_a_functions_own_derivative_is_used(make):
+    """It is not the true one here, so that it shows."""
+
+    def step_with(function):
+        return output(lambda p, h, x: 0.5 * function(h @ p["V"]) + x)
+
+    shapes = {"V": Shape((H, H))}
+    own, true = Model(step_with(make()), shapes, H), Model(step_with(jnp.tanh), shapes, H)
+    hold(own, "cpu", 4, 3, H)
+    params, x, carry, _ = problem(own, 4, 3, H, 0)
+    gradient = {
+        m: jax.grad(lambda p, m=m: cpu.recurrence(m.step, p, x, carry)[0].sum())(params)["V"] for m in (own, true)
+    }
+    assert np.abs(gradient[own] - gradient[true]).max() > 0.1
+
+
+def graph_of(name, F=F, H=H):
+    model = MODELS[name](F, H)
+    params, x, carry, _ = problem(model, 1, B, F, 0)
+    return (*read(model.step, params, carry, x[0]), (model, params, x, carry))
+
+
+@pytest.mark.parametrize(("name", "columns"), [("flax.LSTMCell", 4), ("flax.OptimizedLSTMCell", 4), ("lstm", 4)])
+def test_kernels_of_single_gates_become_one_packed_product(name, columns):
+    step, _, _ = graph_of(name)
+    kernels = cpu.kernels_of(step)
+    (product,) = kernels.layout.products
+    assert len(product) == columns
+    (segment,) = kernels.layout.weights  # the state, the biases and the input side by side
+    assert [source.op for source in segment.sources] == ["state", "one", "input"]
+
+
+@pytest.mark.parametrize("name", ["antisymmetric", "scalars"])
+def test_what_depends_on_parameters_alone_is_computed_outside_of_the_loop(name):
+    step, arrays, (model, params, _, _) = graph_of(name)
+    if name == "antisymmetric":
+        made = params["V"] - params["V"].T - 0.1 * jnp.eye(H)
+        assert any(np.array_equal(array, made) for array in arrays.values())
+    else:
+        for made in (jax.nn.sigmoid(params["s"]), jax.nn.softplus(params["s"])):
+            assert any(array.size == 1 and np.allclose(array, made, rtol=1e-6) for array in arrays.values())
+    operations = {node.op for node in ancestors((*step.last, step.output))}
+    assert operations <= {"state", "input", "product", "vector", "add", "mul", "tanh", "logistic", "constant"}
+
+
+def test_the_same_step_is_the_same_graph_whatever_the_numbers():
+    model = MODELS["slstm"](F, H)
+    graphs = []
+    for seed in range(2):
+        params, x, carry, _ = problem(model, 1, B, F, 0, seed)
+        graphs.append(read(model.step, params, carry, x[0])[0])
+    assert graphs[0] == graphs[1]
+    assert graphs[0] is not graphs[1]
+    assert cpu.kernels_of(graphs[0]) is cpu.kernels_of(graphs[1])
+
+
+def test_sizes_that_are_not_equal_change_no_kernel():
+    sources = set()
+    for sizes in ((2, 4), (3, 7), (40, 33)):
+        step, _, _ = graph_of("slstm", *sizes)
+        kernels = cpu.kernels_of(step)
+        sources.add((kernels.forward.source, *(kernel.source for kernel in kernels.backward.values())))
+    assert len(sources) == 1
