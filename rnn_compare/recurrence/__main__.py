@@ -41,7 +41,7 @@ def main(_: list[str]) -> None:
     cell, x = CELLS[CELL.value](units=UNITS.value), jnp.zeros((1, FEATURES.value))
     carry = cell.initialize_carry(None, x.shape)
     try:
-        graph, _ = read(cell.step, cell.init(jax.random.key(0), carry, x)["params"], carry, x)
+        graph = read(cell.step, cell.init(jax.random.key(0), carry, x)["params"], carry, x)[0]
     except UnsupportedError as error:
         raise UserError(f"--cell={CELL.value}: no kernel can be made of it: {error}") from None
     kernels = kernels_of(graph)

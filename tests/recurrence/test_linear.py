@@ -58,7 +58,7 @@ def test_it_is_the_scan_s(name):
 
 
 def test_the_transpose_is_what_was_given():
-    """Told by a transpose that is wrong: it is used backward, and not forward nor for the derivative of a derivative."""
+    """Told by a transpose that is wrong: it is used backward, and neither forward nor where JAX differentiates."""
     three = jnp.float32(3)
     function = lambda x: linear(lambda a, x: a * x, lambda a, y: 7.0 * y, x**2, x)  # noqa: E731
     assert function(three) == 27

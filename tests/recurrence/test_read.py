@@ -207,7 +207,7 @@ def test_kernels_of_single_gates_become_one_packed_product(name, columns):
 
 @pytest.mark.parametrize("name", ["antisymmetric", "scalars"])
 def test_what_depends_on_parameters_alone_is_computed_outside_of_the_loop(name):
-    step, arrays, (model, params, _, _) = graph_of(name)
+    step, arrays, (_model, params, _, _) = graph_of(name)
     if name == "antisymmetric":
         made = params["V"] - params["V"].T - 0.1 * jnp.eye(H)
         assert any(np.array_equal(array, made) for array in arrays.values())

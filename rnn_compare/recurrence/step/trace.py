@@ -318,7 +318,7 @@ class Tracer:
 
 
 def mixes(eqn: JaxprEqn, place: int, axis: int, to: int) -> bool:
-    """Whether a linear primitive mixes what lies along an axis of an operand, though there is such an axis after it too.
+    """Whether a linear primitive mixes what lies along an axis of an operand, though its result has such an axis too.
 
     Args:
         eqn: the primitive.
