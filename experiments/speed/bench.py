@@ -21,7 +21,7 @@ from pathlib import Path
 from contenders import CONTENDERS, OURS, Size
 from matplotlib.figure import Figure
 
-NEEDS = {"Flax nn.RNN": "flax", "Keras 3 on JAX": "keras", "PyTorch": "torch"}
+NEEDS = {"Flax nn.RNN": "flax", "Flax, tuned": "flax", "Keras 3 on JAX": "keras", "PyTorch": "torch"}
 GROWTH = {
     "T": [1_000, 2_000, 5_000, 10_000, 20_000, 50_000, 100_000, 200_000],
     "H": [4, 8, 16, 32, 64, 128],
