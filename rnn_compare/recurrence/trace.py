@@ -28,7 +28,7 @@ POINTWISE = frozenset(
 LINEAR = frozenset(
     "dot_general reduce_sum broadcast_in_dim slice pad concatenate rev cumsum transpose reshape squeeze split".split()
 )
-INLINED = {"jit": "jaxpr", "pjit": "jaxpr", "closed_call": "call_jaxpr", "checkpoint": "jaxpr", "remat": "jaxpr"}
+INLINED = {"jit": "jaxpr", "pjit": "jaxpr", "closed_call": "call_jaxpr", "checkpoint": "jaxpr", "remat2": "jaxpr"}
 CUSTOM = {"custom_jvp_call": "call_jaxpr", "custom_vjp_call": "call_jaxpr"}
 
 
@@ -79,10 +79,16 @@ class Tracer:
 
     def _known(self, eqn: JaxprEqn, operands: list[Any]) -> list[Any]:
         """What depends on parameters alone."""
-        sizes = [size for operand in operands for size in np.shape(operand)]
-        if eqn.primitive.name != "broadcast_in_dim" and self.batch not in sizes:
-            if any(self.batch in var.aval.shape for var in eqn.outvars):
-                raise Unsupported(f"{eqn.primitive.name} makes other numbers for each sequence of the batch")
+        name, shapes = eqn.primitive.name, [np.shape(operand) for operand in operands]
+        results = [var.aval.shape for var in eqn.outvars]
+        batched = [(place, shape.index(self.batch)) for place, shape in enumerate(shapes) if self.batch in shape]
+        if batched and name in INLINED:
+            return self._inlined(eqn, operands)
+        if name != "broadcast_in_dim" and not batched and any(self.batch in shape for shape in results):
+            raise Unsupported(f"{name} makes other numbers for each sequence of the batch")
+        for place, axis in batched:
+            if any(mixes(eqn, place, axis, self._batch_of(name, shape)) for shape in results):
+                raise Unsupported(f"{name} mixes the sequences of the batch")
         return bind(eqn, operands)
 
     def _rows(self, eqn: JaxprEqn, operands: list[Any]) -> list[Any]:
@@ -91,9 +97,7 @@ class Tracer:
             if var.aval.dtype not in (jnp.float32, jnp.bool_):
                 raise Unsupported(f"{name} computes in {var.aval.dtype}")
         if name in INLINED:
-            inner = eqn.params[INLINED[name]]
-            jaxpr, consts = (inner.jaxpr, inner.consts) if isinstance(inner, ClosedJaxpr) else (inner, ())
-            return self.run(jaxpr, consts, operands)
+            return self._inlined(eqn, operands)
         if name in CUSTOM:
             return self._custom(eqn, operands)
         if name in POINTWISE:
@@ -101,6 +105,11 @@ class Tracer:
         if name in LINEAR:
             return self._linear(eqn, operands)
         raise Unsupported(f"there is no kernel for the primitive {name}")
+
+    def _inlined(self, eqn: JaxprEqn, operands: list[Any]) -> list[Any]:
+        inner = eqn.params[INLINED[eqn.primitive.name]]
+        jaxpr, consts = (inner.jaxpr, inner.consts) if isinstance(inner, ClosedJaxpr) else (inner, ())
+        return self.run(jaxpr, consts, operands)
 
     def _custom(self, eqn: JaxprEqn, operands: list[Any]) -> list[Any]:
         inner = eqn.params[CUSTOM[eqn.primitive.name]]
@@ -313,7 +322,7 @@ class Tracer:
 
 
 def mixes(eqn: JaxprEqn, place: int, axis: int, to: int) -> bool:
-    """Whether a linear primitive mixes what lies along an axis of an operand, though there is such an axis after it too.
+    """Whether a linear primitive mixes what lies along an axis of an operand, though its result has that axis too.
 
     Args:
         eqn: the primitive.

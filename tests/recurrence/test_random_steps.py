@@ -2,7 +2,6 @@
 
 import hypothesis
 import hypothesis.strategies as st
-import numpy as np
 import pytest
 from contract import FAST, hold
 from random_steps import steps
