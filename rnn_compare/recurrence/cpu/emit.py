@@ -22,7 +22,7 @@ from collections.abc import Callable, Iterable, Iterator
 from rnn_compare.recurrence.cpu.support import CHUNK, chunks_of, steps_of_block, up
 from rnn_compare.recurrence.cpu.tasks import Plan
 from rnn_compare.recurrence.cpu.vector import GRADIENT_ROWS, TILE_ROWS, WIDTH
-from rnn_compare.recurrence.graph import Node, Step, uses
+from rnn_compare.recurrence.graph import LEAVES, Node, Step, uses
 from rnn_compare.recurrence.stages import CHEAP, Schedule, Stage, Sum, sums
 
 MOST_COLUMNS = 4  # of a product: with the rows of a tile they have to stay in registers
@@ -709,7 +709,8 @@ class _Backward(_Pass):
                         temps.append(node)
         for i, node in enumerate(temps):
             self._temp_columns.append((f"t{i}", node.width))
-            self.where[node] = "temps_row", f"t{i}", True
+            if node.op not in LEAVES:  # a leaf is copied here to be multiplied, and read where it was
+                self.where[node] = "temps_row", f"t{i}", True
         for column in back:
             if column.node not in self._targets:
                 self._targets[column.node] = "temps", "temp_floats", self.where[column.node][1]
