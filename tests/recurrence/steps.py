@@ -238,6 +238,22 @@ def pointwise_input(p, carry, x):
     return (h,), h
 
 
+@step("V V2 X v", "H")
+def twice(p, carry, x):
+    """Two products of one row in one sum."""
+    (h,) = carry
+    h = jnp.tanh(h @ p["V"] + h @ p["V2"] + x @ p["X"] + p["v"])
+    return (h,), h
+
+
+@step("X", "H")
+def mean_of_units(p, carry, x):
+    """Its backward pass adds up a state's cotangent before anything else is done to it."""
+    (h,) = carry
+    mean = sigmoid(h + x @ p["X"]).mean(axis=-1, keepdims=True)
+    return (0.7 * h + mean,), mean
+
+
 @functools.cache
 def ours(name, F, H):
     """The model of a cell in `CELLS`."""

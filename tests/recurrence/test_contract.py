@@ -17,7 +17,7 @@ from steps import MODELS, OURS, K
 
 from rnn_compare.recurrence import BACKENDS
 
-QUICK = [*OURS, "slstm", "relatives", "flax.OptimizedLSTMCell"]
+QUICK = [*OURS, "slstm", "relatives", "twice", "flax.OptimizedLSTMCell"]
 EACH = [name if name in QUICK else pytest.param(name, marks=pytest.mark.slow) for name in MODELS]
 
 

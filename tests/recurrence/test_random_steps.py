@@ -24,7 +24,7 @@ def hold_once(model, backend, T, B, F, runs):
     raise AssertionError("\n".join(failures))
 
 
-sizes = {"T": st.integers(1, 6), "B": st.integers(1, 9), "F": st.integers(1, 7), "H": st.integers(1, 21)}
+sizes = {"T": st.integers(1, 9), "B": st.integers(1, 30), "F": st.integers(1, 7), "H": st.integers(1, 35)}
 sizes |= {"K": st.integers(2, 4), "runs": st.sampled_from([0, 0, 2])}
 
 

@@ -113,6 +113,8 @@ def test_other_numbers_for_each_sequence(primitive, function):
         "cumsum": lambda p, h, x: jnp.cumsum(h, axis=0),
         "reshaped": lambda p, h, x: h.reshape(h.shape[1], -1).T,
         "shifted": lambda p, h, x: jax.lax.pad(h, 0.0, [(-1, 1, 0), (0, 0, 0)]),
+        "counted": lambda p, h, x: h + jnp.cumsum(jnp.ones_like(h), axis=0),
+        "number of sequences": lambda p, h, x: h + jnp.ones_like(h).sum(axis=0),
         "sum by ones": lambda p, h, x: jnp.ones((h.shape[0],) * 2) @ h,
     }.values(),
 )
@@ -207,7 +209,7 @@ def test_kernels_of_single_gates_become_one_packed_product(name, columns):
 
 @pytest.mark.parametrize("name", ["antisymmetric", "scalars"])
 def test_what_depends_on_parameters_alone_is_computed_outside_of_the_loop(name):
-    step, arrays, (_model, params, _, _) = graph_of(name)
+    step, arrays, (_, params, _, _) = graph_of(name)
     if name == "antisymmetric":
         made = params["V"] - params["V"].T - 0.1 * jnp.eye(H)
         assert any(np.array_equal(array, made) for array in arrays.values())

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 from rnn_compare.recurrence.cpu.layout import MOST_COLUMNS, ONE, Layout
 from rnn_compare.recurrence.cpu.source import Kernel, Pass, tuple_of
-from rnn_compare.recurrence.step.graph import Node, uses
+from rnn_compare.recurrence.step.graph import LEAVES, Node, uses
 from rnn_compare.recurrence.step.stages import CHEAP, Schedule, Stage, Sum, sums
 
 
@@ -204,7 +204,8 @@ class _Backward(Pass):
             self.where.setdefault(place[1], ("columns_row", f"q{i}", True))
         for i, node in enumerate(temps):
             self._temp_columns.append((f"t{i}", node.width))
-            self.where[node] = "temps_row", f"t{i}", True
+            if node.op not in LEAVES:  # a leaf is copied here to be multiplied, and read where it was
+                self.where[node] = "temps_row", f"t{i}", True
         for column in back:
             if column.node not in self._targets:
                 self._targets[column.node] = "temps", "temp_floats", self.where[column.node][1]

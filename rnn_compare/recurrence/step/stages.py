@@ -65,7 +65,8 @@ def sums(roots: Iterable[Node], given: Iterable[Node] = ()) -> dict[Node, Sum]:
             found[node] = Sum(node, (node,))
         if node.op == "add" and node not in absorbed and node not in given:
             leaves, inner = terms(node)
-            products = [part for part in leaves if alone(part, "product", node)]
+            alike = {part.inputs[0]: part for part in reversed(leaves) if alone(part, "product", node)}
+            products = list(alike.values())[::-1]  # of each row one: a column has one weight for it
             vectors = [part for part in leaves if part.op == "vector" and used[part] == 1]
             if products:
                 rest = [part for part in leaves if part not in products and part not in vectors]

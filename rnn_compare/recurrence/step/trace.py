@@ -30,7 +30,7 @@ LINEAR = (
     *("dot_general", "reduce_sum", "broadcast_in_dim", "slice", "split", "pad", "concatenate", "rev", "cumsum"),
     *("transpose", "reshape", "squeeze"),
 )
-INLINED = {"jit": "jaxpr", "pjit": "jaxpr", "closed_call": "call_jaxpr", "checkpoint": "jaxpr", "remat": "jaxpr"}
+INLINED = {"jit": "jaxpr", "pjit": "jaxpr", "closed_call": "call_jaxpr", "checkpoint": "jaxpr", "remat2": "jaxpr"}
 CUSTOM = {"custom_jvp_call": "call_jaxpr", "custom_vjp_call": "call_jaxpr"}
 
 
@@ -83,10 +83,16 @@ class Tracer:
 
     def _known(self, eqn: JaxprEqn, operands: list[Any]) -> list[Any]:
         """What depends on parameters alone."""
-        sizes = [size for operand in operands for size in np.shape(operand)]
-        alike = eqn.primitive.name == "broadcast_in_dim" or self.batch in sizes
-        if not alike and any(self.batch in shape_of(var) for var in eqn.outvars):
-            raise UnsupportedError(f"{eqn.primitive.name} makes other numbers for each sequence of the batch")
+        name, shapes = eqn.primitive.name, [np.shape(operand) for operand in operands]
+        results = [shape_of(var) for var in eqn.outvars]
+        batched = [(place, shape.index(self.batch)) for place, shape in enumerate(shapes) if self.batch in shape]
+        if batched and name in INLINED:
+            return self._inlined(eqn, operands)
+        if name != "broadcast_in_dim" and not batched and any(self.batch in shape for shape in results):
+            raise UnsupportedError(f"{name} makes other numbers for each sequence of the batch")
+        for place, axis in batched:
+            if any(mixes(eqn, place, axis, self._batch_of(name, shape)) for shape in results):
+                raise UnsupportedError(f"{name} mixes the sequences of the batch")
         return bind(eqn, operands)
 
     def _rows(self, eqn: JaxprEqn, operands: list[Any]) -> list[Any]:
@@ -95,9 +101,7 @@ class Tracer:
             if dtype_of(var) not in (jnp.float32, jnp.bool_):
                 raise UnsupportedError(f"{name} computes in {dtype_of(var)}")
         if name in INLINED:
-            inner = eqn.params[INLINED[name]]
-            jaxpr, consts = (inner.jaxpr, inner.consts) if isinstance(inner, ClosedJaxpr) else (inner, ())
-            return self.run(jaxpr, consts, operands)
+            return self._inlined(eqn, operands)
         if name in CUSTOM:
             return self._custom(eqn, operands)
         if name in POINTWISE:
@@ -105,6 +109,11 @@ class Tracer:
         if name in LINEAR:
             return self._linear(eqn, operands)
         raise UnsupportedError(f"there is no kernel for the primitive {name}")
+
+    def _inlined(self, eqn: JaxprEqn, operands: list[Any]) -> list[Any]:
+        inner = eqn.params[INLINED[eqn.primitive.name]]
+        jaxpr, consts = (inner.jaxpr, inner.consts) if isinstance(inner, ClosedJaxpr) else (inner, ())
+        return self.run(jaxpr, consts, operands)
 
     def _custom(self, eqn: JaxprEqn, operands: list[Any]) -> list[Any]:
         inner = eqn.params[CUSTOM[eqn.primitive.name]]
@@ -318,7 +327,7 @@ class Tracer:
 
 
 def mixes(eqn: JaxprEqn, place: int, axis: int, to: int) -> bool:
-    """Whether a linear primitive mixes what lies along an axis of an operand, though its result has such an axis too.
+    """Whether a linear primitive mixes what lies along an axis of an operand, though its result has that axis too.
 
     Args:
         eqn: the primitive.
