@@ -238,3 +238,12 @@ def test_sizes_that_are_not_equal_change_no_kernel():
         kernels = cpu.kernels_of(step)
         sources.add((kernels.forward.source, *(kernel.source for kernel in kernels.backward.values())))
     assert len(sources) == 1
+
+
+def test_what_knows_the_number_of_sequences():
+    assert refused(output(lambda p, h, x: jnp.tanh(h @ p) / h.shape[0])) == (
+        "it computes with the number of sequences in the batch"
+    )
+    for rows in (jnp.ones((B, H)), np.ones((B, H), np.float32)):
+        why = refused(output(lambda p, h, x, rows=rows: jnp.tanh(h @ p) + rows))
+        assert why.startswith("it cannot be traced with a batch of 5: ")

@@ -42,19 +42,34 @@ class Problem:
         self._widths = [leaf.shape[1] for leaf in (*leaves, x)]
         if max(self._widths) > MOST_UNITS:
             raise UnsupportedError(f"{max(self._widths)} units are more than {MOST_UNITS}")
-        self._batch = batch_size(max(self._widths + [n for leaf in jax.tree.leaves(params) for n in leaf.shape]))
+        largest = max(self._widths + [n for leaf in jax.tree.leaves(params) for n in leaf.shape])
+        self._batch = batch_size(largest)
 
         def traced(batch: int) -> ClosedJaxpr:
             rows = [jax.ShapeDtypeStruct((batch, width), jnp.float32) for width in self._widths]
             given = jax.tree.unflatten(self.carry, rows[:-1])
-            closed, (last, _) = jax.make_jaxpr(step, return_shape=True)(params, given, rows[-1])
+            try:
+                closed, (last, _) = jax.make_jaxpr(step, return_shape=True)(params, given, rows[-1])
+            except TypeError as error:
+                if batch == x.shape[0]:
+                    raise
+                raise UnsupportedError(f"it cannot be traced with a batch of {batch}: {error}") from None
             shapes = [leaf.shape for leaf in jax.tree.leaves(last)]
             if str(jax.tree.structure(last)) != str(self.carry) or shapes != [row.shape for row in rows[:-1]]:
                 raise UnsupportedError("the step's carry changes its structure or its shapes")
             return closed
 
-        self._jaxpr, self._of_batch = traced(self._batch), traced(x.shape[0]).jaxpr
+        self._of_batch = traced(x.shape[0]).jaxpr
+        self._jaxpr = traced(self._batch)
         self.arrays = [*map(jnp.asarray, self._jaxpr.consts), *map(jnp.asarray, jax.tree.leaves(params))]
+        other = batch_size(self._batch)
+        texts: list[str] = []
+        for batch, closed in ((self._batch, self._jaxpr), (other, traced(other))):
+            jax.eval_shape(
+                lambda arrays, b=batch, c=closed: texts.append(self._graph(b, c.jaxpr, arrays)[0].text), self.arrays
+            )
+        if texts[0] != texts[1]:
+            raise UnsupportedError("it computes with the number of sequences in the batch")
 
     def step(self, arrays: list[jax.Array], carry: list[jax.Array], x: jax.Array) -> tuple[list[jax.Array], jax.Array]:
         """The step of so many arrays, the carry's leaves and the input."""
@@ -64,7 +79,10 @@ class Problem:
 
     def read(self, arrays: list[jax.Array]) -> tuple[Step, dict[int, jax.Array]]:
         """The graph, and the arrays that its products and vectors name by their number."""
-        tracer, jaxpr, batch = Tracer(self._batch), self._jaxpr.jaxpr, self._batch
+        return self._graph(self._batch, self._jaxpr.jaxpr, arrays)
+
+    def _graph(self, batch: int, jaxpr: Any, arrays: list[jax.Array]) -> tuple[Step, dict[int, jax.Array]]:
+        tracer = Tracer(batch)
         graph, count = tracer.graph, len(jaxpr.constvars)
         *states, input_ = nodes = [
             *(graph.leaf("state", width, i) for i, width in enumerate(self._widths[:-1])),
