@@ -81,6 +81,7 @@ def test_vectors_of_another_width(on, here):
     assert there["updates"] == here["updates"]
 
 
+@pytest.mark.slow
 def test_other_kernels_of_openblas(on, here):
     there = on(BLAS)
     assert f"({BLAS[1]})" in str(there["blas"])  # or nothing was imitated

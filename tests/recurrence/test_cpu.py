@@ -62,7 +62,8 @@ def files(cache):
     return {path: path.stat().st_mtime_ns for path in cache.rglob("*") if path.is_file()}
 
 
-@pytest.mark.parametrize("gradients", [False, pytest.param(True, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("gradients", [False, True])
 def test_kernels_that_two_processes_compiled_work_in_a_third(tmp_path, gradients):
     """Numba numbers its functions from 1 in each process: their machine code has helpers of the same names."""
     first, second = (start(tmp_path, [cell], gradients=gradients) for cell in ("gru", "gru_reset_before"))

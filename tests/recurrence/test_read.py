@@ -123,6 +123,7 @@ def test_sequences_that_depend_on_each_other(function):
     refused(output(function))
 
 
+@pytest.mark.slow
 def test_more_units_than_sequences():
     def outer(p, h, x):
         pairs = h[:, :, None] * jnp.tanh(x)[:, None, :]

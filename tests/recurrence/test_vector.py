@@ -64,6 +64,7 @@ def test_avx2_holds_the_contract_and_gives_the_bits_of_avx512(names):
     assert dict(zip(names, found, strict=True)) == dict(zip(names, bits(names, check=False), strict=True))
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not FEATURES.get("sse4.2"), reason="this processor has no SSE")
 @pytest.mark.parametrize("names", NAMES)
 def test_sse_holds_the_contract(names):

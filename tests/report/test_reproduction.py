@@ -6,6 +6,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from rnn_compare import config
 from rnn_compare.workdir.runs import as_json
 
@@ -62,6 +64,7 @@ CLIPS["none_at_all"] = lambda limit: optax.identity()
 """
 
 
+@pytest.mark.slow
 def test_names_that_the_config_file_registers_are_there_when_it_is_run_again(tmp_path):
     """As a user would: the study, its report, and what the report says; the config file sets other things by then."""
 
