@@ -175,6 +175,18 @@ def wrong_vjp():
     return function
 
 
+def test_a_gradient_that_is_reversed_and_no_more():
+    """An identity with a derivative of its own, right at the state: nothing of it is left in the forward graph."""
+
+    @jax.custom_vjp
+    def reverse(x):
+        return x
+
+    reverse.defvjp(lambda x: (x, None), lambda _, d: (-d,))
+    step = output(lambda p, h, x: jnp.tanh(reverse(h) @ p["V"] + x) + 0.5 * reverse(h))
+    hold(Model(step, {"V": Shape((H, H))}, H), "cpu", 4, 3, H)
+
+
 @pytest.mark.parametrize("make", [wrong_jvp, wrong_vjp])
 def test_a_functions_own_derivative_is_used(make):
     """It is not the true one here, so that it shows."""

@@ -119,7 +119,7 @@ class Tracer:
         inner = eqn.params[CUSTOM[eqn.primitive.name]]
         results = self.run(inner.jaxpr, inner.consts, operands)
         for place, result in enumerate(results):
-            if isinstance(result, Value) and result.node.op not in ("constant", "state", "input"):
+            if isinstance(result, Value) and result.node.op != "constant":
                 node = self.graph.pointwise("custom", result.node, value=len(self.rules))
                 self.rules[node] = eqn, place, operands
                 results[place] = dataclasses.replace(result, node=node)
