@@ -185,3 +185,8 @@ def test_a_carry_of_another_batch_and_parameters_of_another_size_are_errors():
         recurrence(lstm, params, x, lstm.initialize_carry(None, (2, 1)), "cpu")
     with pytest.raises(TypeError, match="contracting dimension"):
         recurrence(lstm, params, jnp.ones((1, 3, 2)), lstm.initialize_carry(None, (3, 2)), "cpu")
+
+
+def test_auto_takes_the_kernels_where_they_are_known_to_be_faster():
+    assert [pick("auto", CELLS["gru"](units=units), 1) for units in (128, 129)] == ["cpu", "scan"]
+    assert pick("cpu", CELLS["gru"](units=129), 1) == "cpu"  # whoever asks for it gets it

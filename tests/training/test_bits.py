@@ -32,7 +32,7 @@ def fingerprint(cell):
     return hashlib.sha256(np.asarray(chunk.metrics["loss"]).tobytes()).hexdigest()[:16]
 
 
-@pytest.mark.parametrize("cell", ["lstm", "gru"])
+@pytest.mark.parametrize("cell", ["lstm", pytest.param("gru", marks=pytest.mark.slow)])
 def test_on_this_processor(cell):
     assert fingerprint(cell) == FINGERPRINTS[jax.__version__][cell]
 
