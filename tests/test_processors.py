@@ -74,6 +74,7 @@ def here(on):
     return on()
 
 
+@pytest.mark.slow
 def test_vectors_of_another_width(on, here):
     there = on(XLA)
     assert there["reduced"] != here["reduced"]  # or nothing was imitated

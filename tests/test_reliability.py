@@ -210,6 +210,7 @@ def test_a_signal_saves_and_says_how_to_go_on(start, undisturbed, go_on, tmp_pat
     assert_same(tmp_path, undisturbed)
 
 
+@pytest.mark.slow
 def test_the_second_signal_ends_at_once(start, tmp_path):
     long = [f"--config.{key}=1000000" for key in ("train.chunk", "train.epochs", "log.histogram_every")]
     process = start(tmp_path, *long)

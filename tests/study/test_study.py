@@ -126,6 +126,7 @@ def test_a_workdir_of_another_format_is_refused(pair, tmp_path):
         check_workdir(tmp_path, validate(pair))
 
 
+@pytest.mark.slow
 def test_a_whole_study_on_several_devices(tiny, tiny_flags, tmp_path, assert_same_results):
     """Seven runs on four virtual devices: four and three; their bits are those of one device."""
     tiny.seeds = 7

@@ -150,6 +150,7 @@ def test_of_short_epochs_a_sample_is_several_dispatches(tiny, monkeypatch):
     np.testing.assert_allclose(result["gru_seconds"], 0.003)
 
 
+@pytest.mark.slow
 def test_intervals_hold_the_ratio_as_often_as_they_say(pair, monkeypatch):
     """Of 300 intervals at which a measurement ended, on a machine with outliers."""
     held = 0

@@ -167,7 +167,7 @@ def test_post8_starts_near_predicting_zero():
     ("cell", "backend"),
     [
         ("lstm", "cpu"),
-        ("gru", "scan"),
+        pytest.param("gru", "scan", marks=pytest.mark.slow),
         pytest.param("gru", "cpu", marks=pytest.mark.slow),
         pytest.param("lstm", "scan", marks=pytest.mark.slow),
     ],
