@@ -16,7 +16,6 @@ import llvmlite
 import llvmlite.binding as llvm
 import numba
 from numba import types
-from numba.core.ccallback import CFunc
 from numba.core.registry import cpu_target
 
 from rnn_compare.recurrence.cpu.tasks import handle, help_out
@@ -69,15 +68,6 @@ def _target_machine():
         reloc="static" if triple.startswith("x86") else "default",
         jit=True,
     )
-
-
-class _Uncalled(CFunc):
-    """A C function whose machine code Numba does not make: it is made here, to be kept."""
-
-    def compile(self):
-        """Compiles as far as LLVM's language."""
-        compiled = self._compile_uncached()
-        self._library, self._wrapper_name = compiled.library, compiled.fndesc.llvm_cfunc_wrapper_name
 
 
 def _compile(name, function, count, returns=types.void):
