@@ -61,7 +61,7 @@ class _Backward(Pass):
         super().__init__(layout, layout.backward_operands(self.extras), results)
 
     def sums_read(self, node: Node) -> Sum | None:
-        column = self.of.sums.get(node) or self.schedule._found.get(node)
+        column = self.of.sums.get(node) or self.schedule.found.get(node)
         return None if column and column in self.schedule.direct.values() else column
 
     def kernel(self) -> Kernel:
@@ -118,7 +118,7 @@ class _Backward(Pass):
                     if stage.stores:
                         with out.block("for s in range(block_count):"):
                             self._step_start()
-                            self._rows(self.recompute, stage)
+                            self._rows(stage)
                 self.where = later
                 with out.block("for s in range(block_count - 1, -1, -1):"):
                     self._step_start()
@@ -127,7 +127,7 @@ class _Backward(Pass):
                         for column in stage.columns:
                             self._back_product(column)
                         if stage.stores:
-                            self._rows(self.schedule, stage)
+                            self._rows(stage)
                     out("dstates, dstates_before = dstates_before, dstates")
                 self._gradients()
             with out.block("for row in range(count):"):
@@ -288,14 +288,14 @@ class _Backward(Pass):
         dim = self.of.dim(self.step.doutput.width)
         self.out(f"prefetch_rows(dys + (start - block_steps * batch) * {dim}, count * {dim})")
 
-    def _rows(self, schedule: Schedule, stage: Stage) -> None:
+    def _rows(self, stage: Stage) -> None:
         """The pointwise work of a stage for the rows of step s."""
         with self.out.block("for row in range(count):"):
             self.out("at, here = start + row, s * count + row")
             self.out("row_here, columns_row = rows + here * row_floats, columns + here * column_floats")
             self.out("dstates_row, before_row = dstates + row * dstate_floats, dstates_before + row * dstate_floats")
             self.out("temps_row = temps + row * temp_floats")
-            self.pointwise(schedule, stage)
+            self.pointwise(stage)
 
     def _back_product(self, column: Sum) -> None:
         of = self.of

@@ -93,4 +93,4 @@ class _Forward(Pass):
             with out.block("for row in range(count):"):
                 out("at = start + row", "row_here = rows + row * row_floats")
                 out("held_row = held + row * held_floats", "columns_row = columns + row * column_floats")
-                self.pointwise(self.schedule, stage)
+                self.pointwise(stage)

@@ -24,7 +24,7 @@ from rnn_compare.recurrence.cpu.support import CHUNK, chunks_of, steps_of_block,
 from rnn_compare.recurrence.cpu.tasks import Plan
 from rnn_compare.recurrence.cpu.vector import GRADIENT_ROWS, TILE_ROWS, WIDTH
 from rnn_compare.recurrence.step.graph import Node
-from rnn_compare.recurrence.step.stages import Schedule, Stage, Sum
+from rnn_compare.recurrence.step.stages import Stage, Sum
 
 INFIX = {"add": "+", "sub": "-", "mul": "*", "div": "/"}
 CALLED = {name: name + "_" for name in ("max", "min", "abs", "pow", "and", "or", "not")}
@@ -209,7 +209,7 @@ class Pass:
 
     # Pointwise work.
 
-    def pointwise(self, schedule: Schedule, stage: Stage) -> None:
+    def pointwise(self, stage: Stage) -> None:
         """What a stage computes for the row whose addresses are set."""
         by_width: dict[int, list] = {}
         for place, node in stage.stores:
@@ -218,13 +218,13 @@ class Pass:
             dim = self.of.dim(width)
             if width == 1:
                 self.out("u, left = 0, 1")
-                self._units(schedule, stage, stores)
+                self._units(stage, stores)
             else:
                 with self.out.block(f"for u in range(0, {dim}, WIDTH):"):
                     self.out(f"left = {dim} - u")
-                    self._units(schedule, stage, stores)
+                    self._units(stage, stores)
 
-    def _units(self, schedule: Schedule, stage: Stage, stores: list) -> None:
+    def _units(self, stage: Stage, stores: list) -> None:
         names: dict[Node, str] = {}
         values = [self._value(node, stage, names) for _, node in stores]
         values = [value if value.isidentifier() else f"every_lane({value})" for value in values]

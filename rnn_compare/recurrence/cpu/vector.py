@@ -36,25 +36,40 @@ else:
 _F32, _I32 = ir.FloatType(), ir.IntType(32)
 VEC, _INTS = ir.VectorType(_F32, WIDTH), ir.VectorType(_I32, WIDTH)
 _MASK = ir.VectorType(ir.IntType(1), WIDTH)
+_DOUBLES = ir.VectorType(ir.DoubleType(), WIDTH)
+_LONGS = ir.VectorType(ir.IntType(64), WIDTH)
 floats = types.CPointer(types.float32)
 
 
-class Vec(types.Type):
-    def __init__(self):
-        super().__init__(name=f"float32x{WIDTH}")
-
+class Lanes(types.Type):
     def can_convert_from(self, typingctx, other):
         """A number can stand for a vector of that number."""
         return Conversion.safe if isinstance(other, types.Number) else None
 
 
-vec = Vec()
+class Vec(Lanes):
+    def __init__(self):
+        super().__init__(name=f"float32x{WIDTH}")
+
+
+class Doubles(Lanes):
+    def __init__(self):
+        super().__init__(name=f"float64x{WIDTH}")
+
+
+vec, doubles = Vec(), Doubles()
 
 
 @register_model(Vec)
 class VecModel(models.PrimitiveModel):
     def __init__(self, manager, fe_type):
         super().__init__(manager, fe_type, VEC)
+
+
+@register_model(Doubles)
+class DoublesModel(models.PrimitiveModel):
+    def __init__(self, manager, fe_type):
+        super().__init__(manager, fe_type, _DOUBLES)
 
 
 def splat(builder, scalar):
@@ -76,8 +91,9 @@ for _operation, _instruction in {
 
     @infer_global(_operation)
     class _(ConcreteTemplate):
-        cases = [signature(vec, vec, vec)]
+        cases = [signature(vec, vec, vec), signature(doubles, doubles, doubles)]
 
+    @lower_builtin(_operation, Doubles, Doubles)
     @lower_builtin(_operation, Vec, Vec)
     def _(context, builder, sig, args, instruction=_instruction):
         return getattr(builder, instruction)(*args)
@@ -368,49 +384,12 @@ def add_exponent(typingctx, a, n):
 
 # --- WIDTH doubles, for what 24 bits are too few for.
 
-_DOUBLES = ir.VectorType(ir.DoubleType(), WIDTH)
-_LONGS = ir.VectorType(ir.IntType(64), WIDTH)
-
-
-class Doubles(types.Type):
-    def __init__(self):
-        super().__init__(name=f"float64x{WIDTH}")
-
-    def can_convert_from(self, typingctx, other):
-        """A number can stand for a vector of that number."""
-        return Conversion.safe if isinstance(other, types.Number) else None
-
-
-doubles = Doubles()
-
-
-@register_model(Doubles)
-class DoublesModel(models.PrimitiveModel):
-    def __init__(self, manager, fe_type):
-        super().__init__(manager, fe_type, _DOUBLES)
-
 
 @lower_cast(types.Number, Doubles)
 def _number_to_doubles(context, builder, fromty, toty, value):
     undefined = ir.Constant(_DOUBLES, ir.Undefined)
     one = builder.insert_element(undefined, context.cast(builder, value, fromty, types.float64), _I32(0))
     return builder.shuffle_vector(one, undefined, ir.Constant(_INTS, None))
-
-
-for _operation, _instruction in {
-    operator.add: "fadd",
-    operator.sub: "fsub",
-    operator.mul: "fmul",
-    operator.truediv: "fdiv",
-}.items():
-
-    @infer_global(_operation)
-    class _(ConcreteTemplate):
-        cases = [signature(doubles, doubles, doubles)]
-
-    @lower_builtin(_operation, Doubles, Doubles)
-    def _(context, builder, sig, args, instruction=_instruction):
-        return getattr(builder, instruction)(*args)
 
 
 @intrinsic

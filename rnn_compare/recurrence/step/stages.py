@@ -81,7 +81,8 @@ class Stage:
 
     Attributes:
         columns: the sums whose columns are computed first.
-        stores: what is then computed and stored: (place, node); the place ("addend", sum) is where its column comes to.
+        stores: what is then computed and stored: (place, node); at ("addend", *place) is what a column is
+            added to.
         loads: what the pointwise work reads: leaves, columns, and what was stored.
     """
 
@@ -105,6 +106,7 @@ class Schedule:
 
     Attributes:
         stages: in their order.
+        found: the sums.
         direct: the sums whose columns come to a place of the roots.
         evaluated: the nodes that pointwise work computes.
     """
@@ -120,7 +122,7 @@ class Schedule:
         at_end: Iterable[Place] = (),
         in_place: Iterable[Place] = (),
     ) -> None:
-        self._found, self._computed, self._given = found, set(computed), set(given)
+        self.found, self._computed, self._given = found, set(computed), set(given)
         self._levels: dict[Node, int] = {}
         self._crossing: dict[Node, int] = {}
         self.evaluated: dict[Node, int] = {}
@@ -153,7 +155,7 @@ class Schedule:
 
     def _is_direct(self, node: Node, roots: list[Node]) -> bool:
         """Whether a column can come to its place at once, onto what is there of the rest of its sum."""
-        column = self._found.get(node)
+        column = self.found.get(node)
         if column is None or node in self._computed or roots.count(node) > 1 or len(column.rest) > 1:
             return False
         used = any(node in other.inputs for other in ancestors(roots, self._given))
@@ -163,7 +165,7 @@ class Schedule:
         if node in self._given or node.op in LEAVES:
             return 0
         if node not in self._levels:
-            column = self._found.get(node)
+            column = self.found.get(node)
             own = [self._column_level(column)] if column else []
             self._levels[node] = max([*own, *map(self._level, column.rest if column else node.inputs)], default=0)
         return self._levels[node]
@@ -173,7 +175,7 @@ class Schedule:
 
     def _reach(self, node: Node, stage: int) -> None:
         """Finds what a stage computes for a node: all that is not there yet, or is cheaper made again than kept."""
-        loads, column = self.stages[stage].loads, self._found.get(node)
+        loads, column = self.stages[stage].loads, self.found.get(node)
         if node in self._given or node.op in LEAVES:
             loads.add(node)
         elif column is not None:
