@@ -5,10 +5,10 @@ weights[block, k, lane]  packed; k runs over the row, lanes are outputs
 errors[row, lane]        inputs @ weights - targets, then their gradients
 """
 
-from rnn_compare.recurrence.cpu.support import copy, fill_zeros, up, zero
+from rnn_compare.recurrence.cpu.support import copy, fill_zeros, past_caches, up, write, zero
 from rnn_compare.recurrence.cpu.tasks import Plan
 from rnn_compare.recurrence.cpu.tiles import outer, product
-from rnn_compare.recurrence.cpu.vector import GRADIENT_ROWS, WIDTH, fma, load, load_some, store, store_some
+from rnn_compare.recurrence.cpu.vector import GRADIENT_ROWS, WIDTH, fma, load, load_some, store
 from rnn_compare.recurrence.cpu.xla_ffi import arg, as_floats, inline, njit, peek, result
 
 BLOCK = 64  # rows at a time, a multiple of every TILE_ROWS
@@ -129,6 +129,7 @@ def backward_task(frame, numbers, workspace, scratch, index):
         for unit in range(h):
             at = unit // WIDTH * outputs + output
             transposed[at * WIDTH + unit % WIDTH] = arg(frame, 1)[(run * h + unit) * outputs + output]
+    far = past_caches(result(frame, 0), h, rows * h)
     fill_zeros(inputs, BLOCK * stride)
     fill_zeros(dweights, up(h + 1, GRADIENT_ROWS) * lanes)
     end = (part + 1) * rows // parts
@@ -143,7 +144,7 @@ def backward_task(frame, numbers, workspace, scratch, index):
         for row in range(count):
             for unit in range(0, h, WIDTH):
                 target = result(frame, 0) + ((at + row) * h + unit)
-                store_some(target, load(dhidden + (row * units + unit)), h - unit)
+                write(target, load(dhidden + (row * units + unit)), h - unit, far)
         add_gradient(inputs, stride, h + 1, count, (errors,), lanes, lanes // WIDTH, dweights)
 
 

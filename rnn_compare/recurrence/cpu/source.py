@@ -167,9 +167,11 @@ class Pass:
         return " + ".join(f"up({size}, 16)" for _, size in self.scratch)
 
     def pointers(self, arrays: list[Array], function: str) -> None:
-        """The addresses of a run's arrays."""
+        """The addresses of a run's arrays, and how those of all steps are written."""
         for i, array in enumerate(arrays):
             self.out(f"{array.name} = {function}(frame, {i}) + run * ({array.size})")
+            if function == "result" and array.shape[0] == "steps":
+                self.out(f"far_{array.name} = past_caches({array.name}, {array.shape[-1]}, {array.size})")
 
     def pack_weights(self) -> None:
         """Weights and vectors, as the kernel reads them."""
@@ -231,10 +233,17 @@ class Pass:
         for (place, _), value in zip(stores, values, strict=True):
             base, offset, padded, width = self.places[place]
             address = f"{base} + ({offset + ' + ' if offset else ''}u)"
-            self.out(f"store({address}, {value})" if padded else f"store_some({address}, {value}, left)")
+            array = base.split()[0]
+            if padded:
+                self.out(f"store({address}, {value})")
+            elif array in ("ys", "dx"):
+                self.out(f"write({address}, {value}, left, far_{array})")
+            else:
+                self.out(f"store_some({address}, {value}, left)")
             if place[0] == "last" and f"kept{place[1]}" in {array.name for array in self.results}:
                 with self.out.block("if keep:"):
-                    self.out(f"store_some(kept{place[1]} + (at * {self.of.dim(width)} + u), {value}, left)")
+                    kept = f"kept{place[1]}"
+                    self.out(f"write({kept} + (at * {self.of.dim(width)} + u), {value}, left, far_{kept})")
 
     def _value(self, node: Node, stage: Stage, names: dict[Node, str]) -> str:
         if node.op == "constant":

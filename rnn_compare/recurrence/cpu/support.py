@@ -2,11 +2,20 @@
 
 import numpy as np
 
-from rnn_compare.recurrence.cpu.vector import WIDTH, load, load_some, prefetch, store, store_some
-from rnn_compare.recurrence.cpu.xla_ffi import inline, njit
+from rnn_compare.recurrence.cpu.vector import (
+    WIDTH,
+    load,
+    load_some,
+    prefetch,
+    store,
+    store_past_caches,
+    store_some,
+)
+from rnn_compare.recurrence.cpu.xla_ffi import address_of, inline, njit
 
 GROUP, CHUNK = 4, 12  # sequences: a task has so many, or a multiple, up to CHUNK
 BLOCK_BYTES = 32768  # columns of a block of steps in the backward pass
+PAST_CACHES_FROM = 1 << 20  # floats: nothing of a bigger array is still in a cache when it is read
 
 
 @inline
@@ -44,6 +53,24 @@ def prefetch_rows(p, count):
     """Asks for the rows of a step of the block before: the processor doesn't foresee them."""
     for i in range(0, count, 16):
         prefetch(p + i)
+
+
+@inline
+def past_caches(p, width, size):
+    """Whether an array [..., width] at p, of so many floats, is written to memory alone.
+
+    Threads write neighbouring rows. In caches, each would fetch what another is about to write.
+    """
+    return size >= PAST_CACHES_FROM and width % WIDTH == 0 and address_of(p) % (4 * WIDTH) == 0
+
+
+@inline
+def write(p, value, count, far):
+    """Writes the first `count` lanes of a vector to p; `far` is what `past_caches` said."""
+    if far:
+        store_past_caches(p, value)
+    else:
+        store_some(p, value, count)
 
 
 @njit()
@@ -95,8 +122,9 @@ def add_partial(partial, rows, columns, width, target):
 def chunk(index, batch, chunks):
     """run, first row and number of rows of a task, of which so many share a batch."""
     groups, i = up(batch, GROUP) // GROUP, index % chunks
-    first = i * groups // chunks * GROUP
-    return index // chunks, first, min((i + 1) * groups // chunks * GROUP, batch) - first
+    each, more = groups // chunks, groups % chunks  # the larger tasks come first: the smaller ones fill up
+    first = (i * each + min(i, more)) * GROUP
+    return index // chunks, first, min(first + (each + (i < more)) * GROUP, batch) - first
 
 
 # How work is cut, by shapes alone: no bit depends on the number of threads, nor on the width of a vector.

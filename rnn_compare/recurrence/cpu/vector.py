@@ -177,6 +177,18 @@ def store(typingctx, p, value):
 
 
 @intrinsic
+def store_past_caches(typingctx, p, value):
+    """Writes a vector to p, a multiple of its size, to memory alone."""
+
+    def codegen(context, builder, sig, args):
+        instruction = builder.store(args[1], at(builder, args[0]), align=4 * WIDTH)
+        instruction.set_metadata("nontemporal", builder.module.add_metadata([_I32(1)]))
+        return context.get_dummy_value()
+
+    return types.void(floats, vec), codegen
+
+
+@intrinsic
 def prefetch(typingctx, p):
     """Asks for the cache line at p, which may lie outside of any array."""
 

@@ -170,6 +170,12 @@ def as_floats(typingctx, address):
     return floats(word), codegen
 
 
+@intrinsic
+def address_of(typingctx, pointer):
+    """The address that a pointer holds."""
+    return word(pointer), lambda context, builder, signature, args: builder.ptrtoint(args[0], ir.IntType(64))
+
+
 def _caller(count):
     @intrinsic
     def call(typingctx, function, arguments):
