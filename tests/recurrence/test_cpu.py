@@ -15,7 +15,7 @@ import pytest
 
 from rnn_compare.cells import CELLS, RecurrentCell, project, recur
 from rnn_compare.recurrence import cpu, pick, recurrence
-from rnn_compare.recurrence.cpu import compiled, xla_ffi
+from rnn_compare.recurrence.cpu import compiled, support, xla_ffi
 
 
 def hashes(cells, T, gradients):
@@ -134,6 +134,40 @@ def test_a_damaged_or_unwritable_cache_only_costs_the_compile(tmp_path):
 def test_the_number_of_threads_changes_no_bit(name):
     alone = finish(start(cells=[name], T=2000, prefix=("taskset", "-c", "0")))
     assert list(hashes([name], 2000, gradients=True)) == alone
+
+
+def test_results_written_past_the_caches_are_those_of_two_halves_written_through_them():
+    T, B, H = 1200, 64, 16  # 1.2 million numbers in each of states, cell states and gradients of the input
+    assert T * B * H > support.PAST_CACHES_FROM > T * B * H / 2
+    cell = CELLS["lstm"](units=H)
+    x = jax.random.normal(jax.random.key(0), (T, B, H))
+    carry = cell.initialize_carry(None, (B, H))
+    params = cell.init(jax.random.key(1), carry, x[0])["params"]
+
+    def both(x, carry):
+        return jax.vjp(lambda x, carry: recurrence(cell, params, x, carry, "cpu"), x, carry)
+
+    (whole, last), pull = jax.jit(both)(x, carry)
+    (first, middle), pull_first = jax.jit(both)(x[: T // 2], carry)
+    (second, end), pull_second = jax.jit(both)(x[T // 2 :], middle)
+    dx, dcarry = pull((whole, last))
+    dx_second, dmiddle = pull_second((second, end))
+    dx_first, dstart = pull_first((first, dmiddle))
+    halves = jnp.concatenate([first, second]), end, jnp.concatenate([dx_first, dx_second]), dstart
+    jax.tree.map(np.testing.assert_array_equal, (whole, last, dx, dcarry), halves)
+
+
+def test_tasks_share_a_batch_the_larger_ones_first(monkeypatch):
+    monkeypatch.setattr(support, "up", support.up.py_func)
+    for batch in range(1, 400):
+        chunks = next(2**i for i in range(10) if support.up(batch, support.GROUP) < 2**i * support.CHUNK)
+        tasks = [support.chunk.py_func(index, batch, chunks)[1:] for index in range(chunks)]
+        counts = [count for _, count in tasks]
+        assert [first for first, _ in tasks] == [sum(counts[:i]) for i in range(chunks)]
+        assert sum(counts) == batch
+        assert counts == sorted(counts, reverse=True)
+        assert max(counts) <= support.CHUNK
+        assert max(counts) - min(counts[:-1] or counts) <= support.GROUP
 
 
 def test_nothing_of_size_t_is_kept_but_hidden_and_cell_states():

@@ -2,6 +2,9 @@
 
 A stage is a round of products followed by what is pointwise. A sum of products is one column, computed in one go. What
 a later stage needs of an earlier one is stored there, unless it is cheap to compute again.
+
+Where a slow function waits for another, as tanh(c) for the gates of an LSTM, it gets a stage without products: each
+stage is a loop over rows, and a processor that waits looks for other rows' work hardly further than one row ahead.
 """
 
 import dataclasses
@@ -15,7 +18,9 @@ CHEAP = (
     *("select_n", "stop_gradient", "custom"),
 )
 
+SLOW = ("exp", "expm1", "logistic", "tanh", "erf", "log", "log1p", "pow", "sin", "cos")
 STAY = ("dsum", "kept")  # places that later stages can read, besides ("source", node) and ("temp", node)
+Level = tuple[int, int]  # rounds of products behind a value, and slow functions on the path since
 Place = tuple[Any, ...]  # where a value is stored: ("last", 0), ("source", node), …
 
 
@@ -123,7 +128,7 @@ class Schedule:
         in_place: Iterable[Place] = (),
     ) -> None:
         self.found, self._computed, self._given = found, set(computed), set(given)
-        self._levels: dict[Node, int] = {}
+        self._levels: dict[Node, Level] = {}
         self._crossing: dict[Node, int] = {}
         self.evaluated: dict[Node, int] = {}
         columns = list(columns)
@@ -141,14 +146,19 @@ class Schedule:
         wanted += [(("source", node), node, self._level(node)) for node in self._sources]
         for place, column in self.direct.items():
             wanted += [(("addend", *place), part, self._level(part)) for part in column.rest]
+        early = self._waited_for(behind)
         levels = [level for _, _, level in wanted] + [self._column_level(column) for column in columns]
-        self.stages = [Stage() for _ in range(1 + max(levels, default=0))]
+        levels += [self._level(node) for node in early]
+        in_order = sorted({_stage(level) for level in levels} or {(0, 1)})
+        numbers = {level: number for number, level in enumerate(in_order)}
+        self.stages = [Stage() for _ in numbers]
         for column in columns:
-            self.stages[self._column_level(column)].columns.append(column)
+            self.stages[numbers[_stage(self._column_level(column))]].columns.append(column)
         for place, node, level in wanted:
-            self.stages[-1 if place in at_end else level].stores.append((place, node))
-        for number, stage in enumerate(self.stages):
-            for _, node in stage.stores:
+            self.stages[-1 if place in at_end else numbers[_stage(level)]].stores.append((place, node))
+        for level, number in numbers.items():
+            first = [node for node in early if _stage(self._level(node)) == level]
+            for node in first + [node for _, node in self.stages[number].stores]:
                 self._reach(node, number)
         for node, number in self._crossing.items():
             self.stages[number].stores.append((("temp", node), node))
@@ -161,17 +171,29 @@ class Schedule:
         used = any(node in other.inputs for other in ancestors(roots, self._given))
         return not used and all(self._level(part) < self._column_level(column) for part in column.rest)
 
-    def _level(self, node: Node) -> int:
+    def _waited_for(self, nodes: list[Node]) -> list[Node]:
+        """Slow functions that others of the same round wait for."""
+        slow = [node for node in nodes if node.op in SLOW and node not in self._given]
+        behind = {
+            part
+            for node in slow
+            for part in ancestors(node.inputs, self._given)
+            if self._level(part)[0] == self._level(node)[0]
+        }
+        return [node for node in slow if node in behind]
+
+    def _level(self, node: Node) -> Level:
         if node in self._given or node.op in LEAVES:
-            return 0
+            return 0, 0
         if node not in self._levels:
             column = self.found.get(node)
             own = [self._column_level(column)] if column else []
-            self._levels[node] = max([*own, *map(self._level, column.rest if column else node.inputs)], default=0)
+            rounds, slow = max([*own, *map(self._level, column.rest if column else node.inputs)], default=(0, 0))
+            self._levels[node] = rounds, slow + (node.op in SLOW)
         return self._levels[node]
 
-    def _column_level(self, column: Sum) -> int:
-        return 0 if column.node in self._computed else 1 + max(map(self._level, column.sources))
+    def _column_level(self, column: Sum) -> Level:
+        return (0, 0) if column.node in self._computed else (1 + max(map(self._level, column.sources))[0], 0)
 
     def _reach(self, node: Node, stage: int) -> None:
         """Finds what a stage computes for a node: all that is not there yet, or is cheaper made again than kept."""
@@ -189,3 +211,8 @@ class Schedule:
         else:
             for input_ in node.inputs:
                 self._reach(input_, stage)
+
+
+def _stage(level: Level) -> Level:
+    """What values of one stage have in common: the first slow functions come right after the products."""
+    return level[0], max(level[1], 1)
