@@ -128,7 +128,8 @@ def machine() -> dict:
     model = platform.processor() or platform.machine()
     if Path("/proc/cpuinfo").exists():
         lines = Path("/proc/cpuinfo").read_text().splitlines()
-        model = next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), model)
+        said = {line.split(":")[0].strip(): line.split(":")[1].strip() for line in lines if ":" in line}
+        model = f"{said.get('model name', model)}, family {said.get('cpu family')}, model {said.get('model')}"
     names = [name for name in ("jax", "jaxlib", "flax", "optax", "numba", "keras", "torch") if find_spec(name)]
     return {
         "cpu": model,
@@ -200,11 +201,11 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=9, help="measurements of each contender; 0 keeps those in DIR")
     parser.add_argument("--steps", type=int, default=3, help="training steps in one measurement")
     parser.add_argument("--cells", nargs="+", default=["lstm", "gru"])
-    parser.add_argument("--length", type=int, default=20_000, help="time steps (T)")
+    parser.add_argument("--size", type=int, nargs=4, default=Size()[:4], metavar=tuple("TBFH"))
     parser.add_argument("--grow", default=next(iter(OURS)), help="whose growth to measure; empty keeps that in DIR")
     arguments = parser.parse_args()
     arguments.out.mkdir(parents=True, exist_ok=True)
-    size = Size(T=arguments.length)
+    size = Size(*arguments.size)
     file = arguments.out / "results.json"
     results: dict = {"steps": {}, "growth": {}} | (json.loads(file.read_text()) if file.exists() else {})
     results |= {"machine": machine(), "size": size._asdict()}
