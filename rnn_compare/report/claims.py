@@ -74,10 +74,12 @@ class Verdict(NamedTuple):
 
 
 def claims(results: Results) -> list[Claim]:
-    """The study's claims; one about every other contestant is one about each."""
+    """The study's claims about its contestants; one about every other is one about each."""
     found = []
     for said in results.config["claims.list"]:
         a, b = words(said["a"]), words(said["b"])
+        if not {a, b} <= {*results.contestants, EVERY_OTHER}:
+            continue
         others = [other for other in results.contestants if other != a] if b == EVERY_OTHER else [b]
         for other in others:
             title = said["claim"] if b != EVERY_OTHER else f"{said['claim']} ({named(other)})"

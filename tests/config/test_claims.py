@@ -45,6 +45,12 @@ def test_a_wrong_claim_is_one_sentence(claim, words):
     assert "\n" not in str(error.value)
 
 
+def test_a_claim_about_who_could_be_there_waits_and_a_sweep_over_rules_is_refused():
+    assert validate(study(OURS | {"b": "lstm"}, **{"model.cell": ("gru",)}))
+    with pytest.raises(UserError, match=r"has the axis claims\.seeds: it is one for all runs"):
+        validate(study(**{"claims.seeds": (6, 10)}))
+
+
 def test_an_axis_that_is_no_key_is_named():
     config = study()
     config.compare.axis = "model.unit"

@@ -117,7 +117,11 @@ def test_a_wrong_value_gets_one_sentence(write, override):
 
 
 def test_a_study_that_never_ends_is_refused_at_once(write):
-    wide = [f"sweep.{key}={tuple(range(4, 104))}" for key, at in KEYS.items() if isinstance(at.default, int)]
+    wide = [
+        f"sweep.{key}={tuple(range(4, 104))}"
+        for key, at in KEYS.items()
+        if isinstance(at.default, int) and "claims" not in key
+    ]
     wide.remove(next(override for override in wide if override.startswith("sweep.seeds")))
     with pytest.raises(
         UserError, match=f"makes 2{' × 100' * len(wide)} = 2{'00' * len(wide)} runs: it must be at most"
