@@ -10,6 +10,7 @@ from rnn_compare import config as base
 
 def get_config():
     config = base.base()
+    config.claims.list = base.THE_POSTS
     config.sweep = {"model.cell": ("lstm", "gru")}
     config.speed.limit = 60.0
     return config

@@ -13,6 +13,7 @@ def get_config():
     config.seeds = 10
     config.data.length = 1000
     config.train.epochs = 500
+    config.claims.list = base.THE_POSTS
     config.sweep = {
         "model.cell": ("lstm", "gru"),
         "data.periods": ((40, 200), (20, 100)),

@@ -13,6 +13,7 @@ def get_config():
     config.data.length = 200
     config.train.epochs = 60
     config.log.histogram_every = 20
+    config.claims.list = base.THE_POSTS
     config.sweep = {"model.cell": ("lstm", "gru")}
     config.speed.limit = 2.0
     return config

@@ -38,8 +38,11 @@ pages = pytest.mark.parametrize("page", PAGES.values(), ids=PAGES)
 
 @pytest.fixture
 def here(tmp_path, monkeypatch):
-    """An empty folder with the shipped configs, and registries that forget what a snippet registers."""
+    """A folder with the shipped configs and a study's tables, and registries that forget what a snippet registers."""
     (tmp_path / "configs").symlink_to(ROOT / "configs")
+    (tmp_path / "runs/smoke").mkdir(parents=True)
+    (tmp_path / "runs/smoke/results.csv").write_text("run,contestant,final_loss\ngru-s0,gru,0.5\n")
+    (tmp_path / "runs/smoke/report.json").write_text('{"verdicts": {"all": [{"verdict": "holds"}]}}')
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(logging, "set_verbosity", lambda level: None)
     registries = CELLS, MATRICES, BIASES, OPTIMIZERS, CLIPS, SCHEDULES, BACKENDS

@@ -4,10 +4,25 @@ A config file calls `base()` and changes only what makes it that experiment; `lo
 line's overrides and returns the checked, locked result. Nothing here trains, compiles or writes.
 """
 
+from rnn_compare.config.claims import THE_POSTS
 from rnn_compare.config.files import load, run
 from rnn_compare.config.keys import KEYS
-from rnn_compare.config.tree import base, leaves, set_value, settings
+from rnn_compare.config.tree import base, compared_keys, contestant, contestants, leaves, set_value, settings
 from rnn_compare.config.validation import validate
 from rnn_compare.console.errors import UserError
 
-__all__ = ["KEYS", "UserError", "base", "leaves", "load", "run", "set_value", "settings", "validate"]
+__all__ = [
+    "KEYS",
+    "THE_POSTS",
+    "UserError",
+    "base",
+    "compared_keys",
+    "contestant",
+    "contestants",
+    "leaves",
+    "load",
+    "run",
+    "set_value",
+    "settings",
+    "validate",
+]

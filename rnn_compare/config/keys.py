@@ -3,7 +3,8 @@
 import difflib
 from typing import Any, NamedTuple
 
-from rnn_compare.config.checks import Check, Registered, closest, name, number, pair_of, shown, whole
+from rnn_compare.config import claims
+from rnn_compare.config.checks import Check, Registered, closest, name, number, one_of, pair_of, shown, whole
 from rnn_compare.console.errors import UserError
 
 
@@ -94,14 +95,14 @@ KEYS: dict[str, Key] = {
         True,
         True,
     ),
-    "claims.faster": Key(1.0384, number(above=0), "the post's claim: an LSTM epoch takes so many GRU epochs", True),
-    "claims.faster_margin": Key(
-        0.01, number(above=0), "how near the measured ratio must be for the claim to hold", True
-    ),
+    "compare.axis": Key("model.cell", name, "the key whose values are compared; its axis may join others", True, True),
+    "compare.measure": Key("final_loss", one_of(claims.OF_RUNS), "what contestants are ranked by", True, True),
+    "compare.margin": Key(0.05, number(above=0), "ratios nearer to 1 than 1 + this are as good as equal", True, True),
+    "claims.list": Key((), claims.check, "what is to be decided of which contestants, see docs/statistics.md", True),
     "claims.seeds": Key(
         10,
         whole(2),
-        "least pairs of finished runs with which a claim about loss or volatility is judged; 6 at the least",
+        "least pairs of finished runs with which a claim about a measure of runs is judged; 6 at the least",
         True,
     ),
 }

@@ -6,6 +6,7 @@ from typing import Any
 
 from ml_collections import ConfigDict, config_dict
 
+from rnn_compare.config.checks import words
 from rnn_compare.config.keys import KEYS, SECTIONS
 from rnn_compare.console.errors import UserError
 
@@ -55,6 +56,23 @@ def leaves(config: ConfigDict, prefix: str = "") -> Iterator[tuple[str, Any]]:
 def axis_keys(axis: str) -> tuple[str, ...]:
     """The keys of a sweep axis: one, or several that vary together."""
     return tuple(key.strip() for key in axis.split(","))
+
+
+def compared_keys(config: dict[str, Any]) -> tuple[str, ...]:
+    """The keys that tell contestants apart, of a config by dotted key: those of the axis with `compare.axis` on it."""
+    key = config["compare.axis"]
+    return next((keys for axis in config["sweep"] if key in (keys := axis_keys(axis))), (key,))
+
+
+def contestant(keys: tuple[str, ...], config: dict[str, Any]) -> str:
+    """What a run competes as, by its config: its values of the compared keys, in words."""
+    return words([config[key] for key in keys])
+
+
+def contestants(config: dict[str, Any]) -> list[str]:
+    """All contestants of a study, by dotted key, in the order of its axes."""
+    keys = compared_keys(config)
+    return list(dict.fromkeys(contestant(keys, config | setting) for setting in settings(config["sweep"])))
 
 
 def settings(sweep: dict[str, tuple]) -> Iterator[dict[str, Any]]:

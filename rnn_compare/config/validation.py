@@ -7,9 +7,10 @@ from typing import Any
 import numpy as np
 from ml_collections import ConfigDict
 
-from rnn_compare.config.checks import shown
+from rnn_compare.config.checks import shown, words
+from rnn_compare.config.claims import EVERY_OTHER
 from rnn_compare.config.keys import KEYS, checked, unknown
-from rnn_compare.config.tree import axis_keys, base, leaves, set_value, settings
+from rnn_compare.config.tree import axis_keys, base, compared_keys, contestants, leaves, set_value, settings
 from rnn_compare.console.errors import UserError
 
 MOST_RUNS = 100_000  # of a study; to write them down takes 10 seconds
@@ -45,6 +46,8 @@ def validate(config: ConfigDict, registered: bool = True) -> ConfigDict:
             f"config.seeds times the axes of config.sweep makes {' × '.join(map(str, counts))} = {math.prod(counts)} "
             f"runs: it must be at most {MOST_RUNS}"
         )
+    if registered:
+        _check_compared(resolved)
     values = dict(leaves(resolved))
     for setting in settings(resolved.sweep):
         _check_together(values | setting)
@@ -65,6 +68,8 @@ def _checked_axis(axis: Any, values: Any, registered: bool) -> tuple:
     keys = axis_keys(axis)
     if "seeds" in keys:
         raise UserError("config.sweep has the axis seeds: set config.seeds, which gives every setting its seeds")
+    if of_study := [key for key in keys if key.split(".")[0] in ("compare", "claims")]:
+        raise UserError(f"config.sweep has the axis {of_study[0]}: it is one for all runs, so set config.{of_study[0]}")
     rows = []
     for value in values:
         row = value if len(keys) > 1 else (value,)
@@ -74,6 +79,35 @@ def _checked_axis(axis: Any, values: Any, registered: bool) -> tuple:
     if twice := _twice(rows):
         raise UserError(f"config.sweep.{axis} names {twice[0] if len(keys) > 1 else twice[0][0]!r} twice")
     return tuple(rows) if len(keys) > 1 else tuple(row[0] for row in rows)
+
+
+def _check_compared(config: ConfigDict) -> None:
+    key = config.compare.axis
+    if key not in KEYS:
+        raise UserError(f"config.compare.axis is {shown(key)}: it must be a key that config.sweep varies")
+    keys, names = compared_keys(dict(leaves(config))), contestants(dict(leaves(config)))
+    for claim in config.claims["list"]:
+        for field in ("a", "b"):
+            if not (
+                words(claim[field]) in names or claim["b"] == claim[field] == EVERY_OTHER or _may_be(keys, claim[field])
+            ):
+                raise UserError(
+                    f"config.claims.list names the contestant {words(claim[field])!r}, which is none of those of "
+                    f"config.compare.axis, {key}: {', '.join(names)}"
+                )
+        if words(claim["a"]) == words(claim["b"]):
+            raise UserError(f"config.claims.list compares {words(claim['a'])!r} with itself")
+
+
+def _may_be(keys: tuple[str, ...], value: Any) -> bool:
+    """Whether a study with other axes could have such a contestant."""
+    values = value if len(keys) > 1 else (value,)
+    try:
+        for key, part in zip(keys, values, strict=True):
+            checked(key, part)
+    except (UserError, TypeError, ValueError):
+        return False
+    return True
 
 
 def _twice(items: list) -> list:

@@ -1,4 +1,4 @@
-"""What the runs of a workdir say: `report.html`, `report.md`, `summary.md` and their figures.
+"""What the runs of a workdir say: `report.html`, `report.md`, `summary.md`, tables for programs, and the figures.
 
 `python -m rnn_compare.report --workdir=DIR` writes them at any time, also while the study runs.
 """
@@ -7,8 +7,9 @@ from pathlib import Path
 
 from matplotlib.figure import Figure
 
-from rnn_compare.report import claims, contents, document, figures
+from rnn_compare.report import claims, contents, document, figures, tables
 from rnn_compare.report.document import Picture
+from rnn_compare.report.numbers import named
 from rnn_compare.report.plotting import NARROW, WIDE, Style, save
 from rnn_compare.report.reading import load
 from rnn_compare.report.results import Results
@@ -36,10 +37,14 @@ def write(workdir: Path) -> tuple[str, list[Path]]:
         write_atomically(workdir / f"{name}.png", save(figure, "png"))
         for_wide = save(wide[name][0], "svg") if name in wide else None
         pictures[name] = Picture(save(figure, "svg"), f"{name}.png", caption, for_wide)
-    title = f"LSTM and GRU compared: {workdir.absolute().name}"
+    names = results.contestants
+    who = " and ".join(map(named, names)) if len(names) < 3 else f"{len(names)} {results.kind}s"
+    title = f"{who}{' compared' if len(names) > 1 else ''}: {workdir.absolute().name}"
     blocks = contents.blocks(title, results, judged, pictures)
     write_atomically(workdir / "report.html", document.html(title, blocks))
     write_atomically(workdir / "report.md", document.markdown(blocks))
+    write_atomically(workdir / "results.csv", tables.rows(results))
+    write_atomically(workdir / "report.json", tables.summary(results, judged))
     summary = contents.summary(results, judged)
     write_atomically(workdir / "summary.md", summary)
     return summary, [workdir / f"{name}.png" for name in pictures]
@@ -75,11 +80,12 @@ def draw(results: Results, judged: Judged, width: float = NARROW) -> dict[str, t
         ),
         "differences": (
             figures.differences(judged, width),
-            "Two cells on the same seed: each dot is a pair's ratio, the diamond the effect, the bar its 95% interval. "
+            "Two contestants on the same seed: each dot is a pair's ratio, the diamond the effect, the bar its 95% "
+            "interval. "
             f"The claim is true where it is shaded; dotted: no difference.{rows}",
         ),
         "predictions": (
-            figures.predictions({run.cell: stretch for run, stretch in results.predictions}, style, width),
+            figures.predictions({run.contestant: stretch for run, stretch in results.predictions}, style, width),
             "The action values that networks predict on a sequence that none was trained on, and their targets: "
             f"{', '.join(run.name for run, _ in results.predictions)}, chosen for the lowest seed and not for the "
             "result.",

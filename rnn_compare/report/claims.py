@@ -1,22 +1,24 @@
-"""The post's claims, and what a study's pairs of runs say of each: holds, does not hold, undecided."""
+"""A study's claims, and what its pairs of runs say of each: holds, does not hold, undecided."""
 
 import math
-from collections.abc import Iterable
-from typing import NamedTuple
+from collections.abc import Callable, Iterable
+from typing import Any, NamedTuple
 
 import numpy as np
 
+from rnn_compare.config.checks import words
+from rnn_compare.config.claims import EVERY_OTHER, SPEED
+from rnn_compare.report.numbers import named
 from rnn_compare.report.results import Result, Results, Speed
 from rnn_compare.statistics import paired as statistics
 from rnn_compare.statistics.interval import FEWEST
-from rnn_compare.statistics.paired import FAILS, UNDECIDED, Paired
+from rnn_compare.statistics.paired import FAILS, NOTHING, UNDECIDED, Paired
+from rnn_compare.statistics.together import holm
 from rnn_compare.workdir.runs import DIVERGED, FAILED, FINISHED
-
-NOTHING = Paired(0, *[math.nan] * 5)
 
 
 class Claim(NamedTuple):
-    """A claim of the post.
+    """A claim about two contestants.
 
     Attributes:
         title: in words.
@@ -24,9 +26,11 @@ class Claim(NamedTuple):
         bounds: the effects for which it is true.
         needs: the same in words.
         measure: what of a run it is about; None for the speed, which is measured apart.
-        above: the cell whose measure is above the ratio's line.
+        top: the contestant whose measure is above the ratio's line.
+        bottom: the one below it.
+        better: the one whose measure is expected to be the lower.
         sides: what an effect below 1 and one above 1 mean, in words.
-        post: the effect that the post has, where it gives a number.
+        stated: the effect that the claim says, where it gives a number.
     """
 
     title: str
@@ -34,9 +38,11 @@ class Claim(NamedTuple):
     bounds: statistics.Bounds
     needs: str
     measure: str | None
-    above: str
+    top: str
+    bottom: str
+    better: str
     sides: tuple[str, str]
-    post: float = math.nan
+    stated: float = math.nan
 
 
 class Verdict(NamedTuple):
@@ -45,13 +51,13 @@ class Verdict(NamedTuple):
     Attributes:
         claim: the claim.
         word: `statistics.HOLDS`, `FAILS` or `UNDECIDED`.
-        result: the comparison behind it.
+        result: the comparison behind it, with a 95% interval.
         ratios: each pair's effect, [n].
-        gru_better: share of the pairs in which the GRU's measure is the lower.
+        better: share of the pairs in which the measure of `claim.better` is the lower.
         least: the fewest pairs with which a verdict is given.
         decide: what would decide it, or that it is decided.
         left_out: pairs without both measures.
-        why: in how many of them each cell's run diverged, failed or has no such measure, in words.
+        why: in how many of them each contestant's run diverged, failed or has no such measure, in words.
         speed: the measurement behind a verdict on speed.
     """
 
@@ -59,7 +65,7 @@ class Verdict(NamedTuple):
     word: str
     result: Paired
     ratios: np.ndarray
-    gru_better: float
+    better: float
     least: int
     decide: str
     left_out: int = 0
@@ -68,24 +74,48 @@ class Verdict(NamedTuple):
 
 
 def claims(results: Results) -> list[Claim]:
-    """The post's claims, as the config wants them judged."""
-    faster, margin = results.config["claims.faster"], results.config["claims.faster_margin"]
-    low, high = faster - margin, faster + margin
-    sides = "the GRU is slower", "the GRU is faster"
-    return [
-        Claim(
-            "The GRU ends at the lower loss", "final loss, GRU / LSTM", (0, 1), "below 1", "final_loss", "gru",
-            ("the GRU's loss is lower", "the GRU's loss is higher"),
-        ),
-        Claim(
-            "The LSTM's loss is the more volatile", "volatility, LSTM / GRU", (1, math.inf), "above 1",
-            "volatility", "lstm", ("the LSTM's loss is less volatile", "the LSTM's loss is more volatile"),
-        ),
-        Claim(
-            f"The GRU trains {by(faster)} {'faster' if faster >= 1 else 'slower'}", "seconds per epoch, LSTM / GRU",
-            (low, high), f"between {low:.4f} and {high:.4f}", None, "lstm", sides, faster,
-        ),
-    ]  # fmt: skip
+    """The study's claims about its contestants; one about every other is one about each."""
+    found = []
+    for said in results.config["claims.list"]:
+        a, b = words(said["a"]), words(said["b"])
+        if not {a, b} <= {*results.contestants, EVERY_OTHER}:
+            continue
+        others = [other for other in results.contestants if other != a] if b == EVERY_OTHER else [b]
+        for other in others:
+            title = said["claim"] if b != EVERY_OTHER else f"{said['claim']} ({named(other)})"
+            found.append(claim_of(said | {"claim": title}, a, other))
+    return found
+
+
+def claim_of(said: dict[str, Any], a: str, b: str) -> Claim:
+    """A claim of the config about contestants a and b."""
+    relation, by, measure = said["relation"], said["by"], said["measure"]
+    top, bottom, better, stated = a, b, a, math.nan
+    if relation == "lower":
+        bounds = 0.0, 1 - by
+    elif relation == "higher":
+        bounds, better = (1 + by, math.inf), b
+    elif relation == "within":
+        bounds = 1 / (1 + by), 1 + by
+    else:  # faster
+        top, bottom = b, a
+        bounds = (1 + by - said["margin"], 1 + by + said["margin"]) if said["margin"] else (1 + by, math.inf)
+        stated = 1 + by
+    low, high = bounds
+    if math.isinf(high):
+        needs = f"above {low:.4g}"
+    else:
+        needs = f"between {low:.4f} and {high:.4f}" if low else f"below {high:.4g}"
+    if measure == SPEED:
+        sides = (f"the {named(bottom)} is slower", f"the {named(bottom)} is faster")
+    elif measure == "volatility":
+        sides = (f"the {named(top)}'s loss is less volatile", f"the {named(top)}'s loss is more volatile")
+    else:
+        what = "loss" if measure == "final_loss" else measure.replace("_", " ")
+        sides = (f"the {named(top)}'s {what} is lower", f"the {named(top)}'s {what} is higher")
+    effect = f"{measure.replace('_', ' ')}, {named(top)} / {named(bottom)}"
+    runs = None if measure == SPEED else measure
+    return Claim(said["claim"], effect, bounds, needs, runs, top, bottom, better, sides, stated)
 
 
 def by(effect: float) -> str:
@@ -101,33 +131,40 @@ def direction(verdict: Verdict) -> str:
     said = f"{claim.sides[result.effect > 1]}, by {by(result.effect)}"
     if not (result.high < 1 or result.low > 1):
         said += ", which may be chance"
-    if verdict.word != FAILS or math.isnan(claim.post):
+    if verdict.word != FAILS or math.isnan(claim.stated):
         return said
-    if (result.effect > 1) != (claim.post > 1):
-        return f"{said}, where the post's is {'faster' if claim.post > 1 else 'slower'}, by {by(claim.post)}"
-    less = abs(math.log(result.effect)) < abs(math.log(claim.post))
-    return f"{said}, but {'by less than' if less else 'not by'} the post's {by(claim.post)}"
+    if (result.effect > 1) != (claim.stated > 1):
+        return f"{said}, where the claim's is {'faster' if claim.stated > 1 else 'slower'}, by {by(claim.stated)}"
+    less = abs(math.log(result.effect)) < abs(math.log(claim.stated))
+    return f"{said}, but {'by less than' if less else 'not by'} the claim's {by(claim.stated)}"
 
 
 def judge(results: Results, runs: list[Result]) -> list[Verdict]:
-    """The verdict on each claim.
+    """The verdict on each claim; the claims of a setting are judged together, see `holm`.
 
     Args:
         results: the study.
         runs: its runs of one setting; those that have not ended take no part.
 
     Returns:
-        In the order of `claims`; none if not both cells are among the runs.
+        In the order of `claims`; none if none of them has both its contestants among the runs.
     """
     runs = [run for run in runs if run.ended]
-    if not {"lstm", "gru"} <= {run.cell for run in runs}:
+    there = {run.contestant for run in runs}
+    if not any({claim.top, claim.bottom} <= there for claim in claims(results)):
         return []
-    return [
-        of_speed(claim, results.speeds.get(runs[0].backend))
+    judges: list[Callable[[float], Verdict]] = [
+        of_speed(claim, next((speed for speed in results.speeds if speed.serves(runs[0])), None))
         if claim.measure is None
         else of_runs(claim, runs, least_pairs(results))
         for claim in claims(results)
     ]
+    levels = holm(lambda i, confidence: judges[i](confidence).word != UNDECIDED, len(judges))
+    verdicts = []
+    for of, level in zip(judges, levels, strict=True):
+        strict, shown = of(level), of(0.95)
+        verdicts.append(shown._replace(word=strict.word, decide=strict.decide))
+    return verdicts
 
 
 def least_pairs(results: Results) -> int:
@@ -136,18 +173,19 @@ def least_pairs(results: Results) -> int:
 
 
 def of_claim(judged: dict[str, list[Verdict]], i: int) -> dict[str, Verdict]:
-    """The verdicts on claim i, by setting's label; those on speed by backend, for which it is measured once."""
+    """The verdicts on claim i, by setting's label; those on speed by what it was measured at."""
     verdicts = {label: row[i] for label, row in judged.items()}
     if next(iter(verdicts.values())).claim.measure:
         return verdicts
-    return {verdict.speed.about["train.backend"] if verdict.speed else "": verdict for verdict in verdicts.values()}
+    return {verdict.speed.label if verdict.speed else "": verdict for verdict in verdicts.values()}
 
 
-def pairs(runs: Iterable[Result]) -> tuple[list[Result], list[Result]]:
-    """The LSTMs and the GRUs of those seeds that have both, entry i of either from the same seed."""
-    lstm, gru = ({run.seed: run for run in runs if run.cell == cell} for cell in ("lstm", "gru"))
-    both = [seed for seed in lstm if seed in gru]
-    return [lstm[seed] for seed in both], [gru[seed] for seed in both]
+def pairs(runs: Iterable[Result], a: str, b: str) -> tuple[list[Result], list[Result]]:
+    """The runs of two contestants of those seeds that both have, entry i of either from the same seed."""
+    runs = list(runs)
+    of_a, of_b = ({run.seed: run for run in runs if run.contestant == name} for name in (a, b))
+    both = [seed for seed in of_a if seed in of_b]
+    return [of_a[seed] for seed in both], [of_b[seed] for seed in both]
 
 
 def values(runs: Iterable[Result], measure: str, ratio: bool = True) -> np.ndarray:
@@ -156,36 +194,52 @@ def values(runs: Iterable[Result], measure: str, ratio: bool = True) -> np.ndarr
     return np.where(found > 0, found, math.nan) if ratio else found  # a loss that never moves has the volatility 0
 
 
-def of_runs(claim: Claim, runs: list[Result], least: int) -> Verdict:
-    """The verdict from a measure of the runs, paired by seed; with fewer than `least` pairs none is given."""
-    lstm, gru = pairs(runs)
-    of_lstm, of_gru = (values(cell, claim.measure or "") for cell in (lstm, gru))
-    a, b = (of_lstm, of_gru) if claim.above == "gru" else (of_gru, of_lstm)
-    result, ratios = statistics.paired(a, b), b / a
-    better = result.probability_better if claim.above == "gru" else 1 - result.probability_better
-    word = statistics.verdict(result, claim.bounds) if result.n >= least else UNDECIDED
-    decide = what_decides(claim, result, word, "pairs of runs", least)
-    lost = [[run.about["status"] for run, value in zip(cell, of, strict=True) if math.isnan(value)]
-            for cell, of in ((lstm, of_lstm), (gru, of_gru))]  # fmt: skip
-    return Verdict(
-        claim, word, result, ratios[np.isfinite(ratios)], better, least, decide, len(a) - result.n, why(*lost)
-    )
+def of_runs(claim: Claim, runs: list[Result], least: int) -> Callable[[float], Verdict]:
+    """The verdict by an interval's confidence, from a measure of the runs, paired by seed.
+
+    With fewer than `least` pairs none is given.
+    """
+    top, bottom = pairs(runs, claim.top, claim.bottom)
+    of_top, of_bottom = (values(own, claim.measure or "") for own in (top, bottom))
+    ratios = of_top / of_bottom
+    lost = {name: [run.about["status"] for run, value in zip(own, of, strict=True) if math.isnan(value)]
+            for name, own, of in ((claim.top, top, of_top), (claim.bottom, bottom, of_bottom))}  # fmt: skip
+
+    def verdict(confidence: float) -> Verdict:
+        result = statistics.paired(of_bottom, of_top, confidence)
+        lower = result.probability_better
+        word = statistics.verdict(result, claim.bounds) if result.n >= least else UNDECIDED
+        return Verdict(
+            claim, word, result, ratios[np.isfinite(ratios)], lower if claim.better == claim.top else 1 - lower,
+            least, what_decides(claim, result, word, "pairs of runs", least), len(ratios) - result.n, why(lost),
+        )  # fmt: skip
+
+    return verdict
 
 
-def why(lstm: list[str], gru: list[str]) -> str:
-    """How the runs without a measure ended, in words."""
+def why(lost: dict[str, list[str]]) -> str:
+    """How the runs without a measure ended, in words, by contestant."""
     reasons = {DIVERGED: "diverged", FAILED: "failed", FINISHED: "has no such measure"}
-    return "; ".join(f"LSTM {words} in {lstm.count(status)}, GRU in {gru.count(status)}"
-                     for status, words in reasons.items() if status in lstm + gru)  # fmt: skip
+    return "; ".join(
+        ", ".join(f"{named(name)} {said if i == 0 else ''}".rstrip() + f" in {own.count(status)}"
+                  for i, (name, own) in enumerate(lost.items()))
+        for status, said in reasons.items() if any(status in own for own in lost.values())
+    )  # fmt: skip
 
 
-def of_speed(claim: Claim, speed: Speed | None) -> Verdict:
-    """The verdict from a measurement in `speed.json`."""
-    if speed is None:
-        return Verdict(claim, UNDECIDED, NOTHING, np.array([]), math.nan, 2, "speed was not measured")
-    result, word = speed.result, statistics.verdict(speed.result, claim.bounds)
-    decide = what_decides(claim, result, word, "pairs of timings")
-    return Verdict(claim, word, result, speed.ratios, 1 - result.probability_better, 2, decide, speed=speed)
+def of_speed(claim: Claim, speed: Speed | None) -> Callable[[float], Verdict]:
+    """The verdict by an interval's confidence, from a measurement in `speed.json`."""
+
+    def verdict(confidence: float) -> Verdict:
+        result, ratios = speed.compared(claim.top, claim.bottom, confidence) if speed else (NOTHING, np.array([]))
+        if speed is None or not result.n:
+            return Verdict(claim, UNDECIDED, NOTHING, ratios, math.nan, 2, "speed was not measured")
+        word, lower = statistics.verdict(result, claim.bounds), result.probability_better
+        decide = what_decides(claim, result, word, "pairs of timings")
+        better = lower if claim.better == claim.top else 1 - lower
+        return Verdict(claim, word, result, ratios, better, 2, decide, speed=speed)
+
+    return verdict
 
 
 def what_decides(claim: Claim, result: Paired, word: str, unit: str, least: int = 2) -> str:

@@ -6,8 +6,9 @@ import numpy as np
 
 from rnn_compare.console.terminal import duration
 from rnn_compare.report.claims import of_claim, pairs, values
+from rnn_compare.report.comparison import comparison
 from rnn_compare.report.document import Block, Contents, Heading, Link, Picture, Table, Text
-from rnn_compare.report.numbers import better, interval, number
+from rnn_compare.report.numbers import better, interval, named, number
 from rnn_compare.report.reproduction import reproduction
 from rnn_compare.report.results import Result, Results
 from rnn_compare.report.verdicts import Judged, in_short, measured_on, tallies, verdicts
@@ -33,7 +34,8 @@ def blocks(title: str, results: Results, judged: Judged, pictures: dict[str, Pic
         *shown("Final loss and volatility", pictures, "distributions", "last_loss", "volatility"),
         *distributions(results),
         *shown("Pairs of runs", pictures, "differences"),
-        *every_measure(results, judged),
+        *comparison(results),
+        *every_measure(results),
         *shown("What a network learned", pictures, "predictions", "held_out"),
         *speed(results),
         Heading("All runs"),
@@ -77,25 +79,29 @@ def problems(results: Results) -> Sequence[Block]:
     return [Heading("Missing or damaged files"), *map(Text, sentences)]
 
 
-def every_measure(results: Results, judged: Judged) -> Sequence[Block]:
-    """Both cells compared by every measure, in a study with one setting."""
-    if not (judged and results.single):
+def every_measure(results: Results) -> Sequence[Block]:
+    """Two contestants compared by every measure, in a study with one setting."""
+    if len(results.contestants) != 2 or not results.single:
         return []
-    lstm, gru = pairs(results.ended)
+    first, second = results.contestants
+    of_first, of_second = pairs(results.ended, first, second)
+    if not of_first:
+        return []
     rows: list[list[str]] = []
     for measure in RATIOS + DIFFERENCES:
         ratio = measure in RATIOS
-        result = paired(values(lstm, measure, ratio), values(gru, measure, ratio), ratio=ratio)
-        how, equal = ("GRU / LSTM", 1) if ratio else ("GRU − LSTM", 0)
+        result = paired(values(of_first, measure, ratio), values(of_second, measure, ratio), ratio=ratio)
+        how, equal = (f"{named(second)} / {named(first)}", 1) if ratio else (f"{named(second)} − {named(first)}", 0)
         name = measure.replace("_", " ").replace("held out", "held-out")
         rows.append([name, how, number(result.effect, [equal]), interval(result, [equal]),
                      str(result.n), better(result.n, result.probability_better), number(result.p_value)])  # fmt: skip
     return [
         Heading("Every measure"),
-        Table(["measure", "compared by", "effect", "95% interval", "pairs", "GRU better", "Wilcoxon p"], rows),
+        Table(["measure", "compared by", "effect", "95% interval", "pairs", f"{named(second)} better", "Wilcoxon p"],
+              rows),
         Text("Lower is better in each; pairs in which both runs finished and have the measure. Spikes: rises to more "
              "than 1.1 times the lowest loss so far; spike size: log(peak / lowest), the mean; epochs to level: until "
-             "the loss is at most 1. Only the verdicts above were asked for beforehand. These are description: of so "
+             "the loss is at most 1. Only verdicts were asked for beforehand. These are description: of so "
              "many comparisons, some stand out by chance."),
     ]  # fmt: skip
 
@@ -113,7 +119,7 @@ def distributions(results: Results) -> Sequence[Block]:
     head = [f"{name}, {middle}" for name in names for middle in ("median", "IQM")]
     if not rows:
         return []
-    return [Table(["setting", "cell", "finished", *head], rows),
+    return [Table(["setting", results.kind, "finished", *head], rows),
             Text("IQM: the interquartile mean, that without the lowest and the highest quarter.")]  # fmt: skip
 
 
@@ -128,18 +134,23 @@ def speed(results: Results) -> Sequence[Block]:
         return []
     said: list[Block] = [
         Heading("Speed"),
-        Table(["setting", "cell", "runs", "s per epoch and run, median", "training time, s, sum over runs"], rows),
+        Table(["setting", results.kind, "runs", "s per epoch and run, median", "training time, s, sum over runs"],
+              rows),
         Text(f"All training together took {duration(sum(run.measures['seconds'] for run in results.ended))}. These "
-             "seconds are those of stacked runs, a cohort after another, and no measurement of which cell is faster."),
+             "seconds are those of stacked runs, a cohort after another, and no measurement of which is faster."),
     ]  # fmt: skip
-    for found in results.speeds.values():
-        about, result = found.about, found.result
-        said.append(
-            Text(f"Measured apart, epochs of the two cells in pairs: LSTM / GRU {number(result.effect)} "
-                 f"({interval(result, [1])}, 95% interval), "
-                 f"{result.n} pairs; median {number(float(np.median(about['lstm_seconds'])))} s per LSTM epoch and "
-                 f"{number(float(np.median(about['gru_seconds'])))} s per GRU epoch, {measured_on(found)}, "
-                 f"{about['units']} units."))  # fmt: skip
+    for found in results.speeds:
+        first, *_ = found.seconds
+        rows = []
+        for name, seconds in found.seconds.items():
+            result, _ = found.compared(name, first)
+            against = ["1", "–"] if name == first else [number(result.effect, [1]), interval(result, [1])]
+            rows.append([name, number(float(np.median(seconds))), *against, str(len(seconds))])
+        head = [results.kind, "s per epoch, median", f"its time / {named(first)}'s", "95% interval", "rounds"]
+        said += [
+            Text(f"Measured apart, epochs of all in turn: {found.label}; {measured_on(found)}."),
+            Table(head, rows),
+        ]
     return said
 
 
@@ -147,8 +158,8 @@ def groups(results: Results) -> Iterable[tuple[str, str, list[Result]]]:
     """The label of each setting, each cell, and those of their runs that have ended."""
     labels = results.labels()
     for setting, runs in results.by_setting().items():
-        for cell in dict.fromkeys(run.cell for run in runs if run.ended):
-            yield labels[setting], cell, [run for run in runs if run.ended and run.cell == cell]
+        for cell in dict.fromkeys(run.contestant for run in runs if run.ended):
+            yield labels[setting], cell, [run for run in runs if run.ended and run.contestant == cell]
 
 
 def all_runs(results: Results) -> Table:

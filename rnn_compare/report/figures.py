@@ -15,6 +15,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from rnn_compare.report.claims import Verdict, of_claim
+from rnn_compare.report.numbers import named
 from rnn_compare.report.plotting import COLOURS, NARROW, Style, canvas, filled, log_ticks, log_x
 from rnn_compare.report.results import Result
 from rnn_compare.statistics.measures import median
@@ -49,14 +50,16 @@ def loss(groups: dict[str, list[Result]], style: Style, width: float = NARROW, p
     height = 4.4 if len(shown) == 1 else 1.2 + 2.2 * rows
     figure, panels = canvas(width, height, rows, columns, sharex=True)
     everything = [run for runs in shown.values() for run in runs]
-    labels = {cell: _label(found) for cell in style.cells if (found := [run for run in everything if run.cell == cell])}
+    labels = {
+        cell: _label(found) for cell in style.cells if (found := [run for run in everything if run.contestant == cell])
+    }
     for (name, runs), axes in zip(shown.items(), panels.flat, strict=False):
         if post:
             _figure_3(axes, max(len(run.curves["loss"]) for run in runs), style)
         if len(shown) > 1:
             axes.set_title(filled(name, 33), fontsize=8.5)
         for cell in style.cells:
-            own = [run for run in runs if run.cell == cell]
+            own = [run for run in runs if run.contestant == cell]
             if curves := [run.curves["loss"] for run in own if run.ended]:
                 _curves(axes, curves, cell, style, labels[cell])
             for run in own:
@@ -88,7 +91,7 @@ def _figure_3(axes: Axes, epochs: int, style: Style) -> None:
 def _label(runs: list[Result]) -> str:
     """The legend's words for a cell's runs that have curves: its name, how many seeds, how many runs diverged."""
     runs = [run for run in runs if run.ended] or runs
-    cell, seeds = runs[0].cell, len({run.seed for run in runs})
+    cell, seeds = runs[0].contestant, len({run.seed for run in runs})
     diverged = sum(run.ended and not run.finished for run in runs)
     of = f" of {len(runs)} runs" if len(runs) > seeds else ""
     lost = f" ({diverged}{of} diverged)" if diverged else ""
@@ -97,7 +100,7 @@ def _label(runs: list[Result]) -> str:
 
 def _so_far_label(runs: list[Result], cell: str) -> str:
     """The legend's words for a cell's runs that have not ended: how many, and at which epochs they are."""
-    own = [run for run in runs if run.cell == cell and not run.ended]
+    own = [run for run in runs if run.contestant == cell and not run.ended]
     at = sorted({len(run.curves["loss"]) for run in own})
     of = max(run.about["config"]["train.epochs"] for run in own)
     many = f"{len(own)} runs" if len(own) > 1 else "one run"
@@ -105,7 +108,7 @@ def _so_far_label(runs: list[Result], cell: str) -> str:
 
 
 def _name(cell: str) -> str:
-    return cell.upper() if cell in COLOURS else cell
+    return named(cell)
 
 
 def _curves(axes: Axes, curves: list[np.ndarray], cell: str, style: Style, label: str) -> None:
@@ -140,7 +143,7 @@ def distributions(groups: dict[str, list[Result]], style: Style, width: float = 
     figure, panels = canvas(width, 1.5 + 0.34 * len(rows), 1, 2, sharey=True)
     for axes, measure in zip(panels[0], ("final_loss", "volatility"), strict=True):
         for place, (name, cell) in enumerate(rows):
-            runs = [run for run in groups[name] if run.cell == cell and run.finished]
+            runs = [run for run in groups[name] if run.contestant == cell and run.finished]
             values = np.array([run.measures[measure] for run in runs])
             spread = np.linspace(-0.22, 0.22, len(values)) if len(values) > 1 else np.zeros(len(values))
             axes.plot(values, place + spread, style.marker(cell), color=style.colour(cell), alpha=0.6, markersize=5)
@@ -208,7 +211,7 @@ def held_out(runs: list[Result], style: Style) -> Figure | None:
     """Held-out loss against training loss, a point per run that finished; None if no run has any."""
     points = {}
     for cell in style.cells:
-        shown = [run.measures for run in runs if run.cell == cell and run.finished]
+        shown = [run.measures for run in runs if run.contestant == cell and run.finished]
         points[cell] = np.array([(m["last_loss"], m["held_out_loss"]) for m in shown]).reshape(-1, 2)
     everything = np.concatenate(list(points.values()))
     everything = everything[np.isfinite(everything).all(axis=1)]
@@ -274,7 +277,7 @@ def heat_map(runs: list[Result], measure: str, row_key: str, column_key: str, st
     for run in runs:
         axes = dict(run.setting)
         value = run.measures[measure] if run.finished else math.nan
-        groups.setdefault((run.cell, axes[row_key], axes[column_key]), []).append(value)
+        groups.setdefault((run.contestant, axes[row_key], axes[column_key]), []).append(value)
     medians = {key: median(np.array(group)) for key, group in groups.items()}
     rows, columns = (list(dict.fromkeys(key[i] for key in medians)) for i in (1, 2))
     known = [value for value in medians.values() if value > 0] or [math.nan]

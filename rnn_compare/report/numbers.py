@@ -26,6 +26,11 @@ def interval(result: Paired, borders: Iterable[float]) -> str:
     return f"{number(result.low, borders)} to {number(result.high, borders)}"
 
 
+def named(contestant: str) -> str:
+    """A contestant as a sentence calls it: LSTM and GRU are acronyms, other names are taken as they are."""
+    return contestant.upper() if contestant in ("lstm", "gru") else contestant
+
+
 def better(n: int, share: float) -> str:
-    """The share of n pairs in which the GRU is better."""
+    """The share of n pairs in which one is better."""
     return f"{100 * share:.0f}%" if n else "–"

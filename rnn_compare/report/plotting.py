@@ -43,7 +43,7 @@ class Style:
 
     def __init__(self, runs: Iterable[Result]):
         """The LSTM and the GRU always look the same, the others follow in the order of the runs."""
-        cells = dict.fromkeys(run.cell for run in runs)
+        cells = dict.fromkeys(run.contestant for run in runs)
         self.cells = [cell for cell in COLOURS if cell in cells] + [cell for cell in cells if cell not in COLOURS]
         self._places = {cell: i for i, cell in enumerate([*COLOURS, *(c for c in cells if c not in COLOURS)])}
 

@@ -13,11 +13,11 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from rnn_compare.config import KEYS, UserError, base, set_value, settings, validate
+from rnn_compare.config import KEYS, UserError, base, compared_keys, set_value, settings, validate
+from rnn_compare.config.claims import upgraded
 from rnn_compare.report.results import UNFINISHED, Result, Results, Speed
-from rnn_compare.statistics.paired import paired
 from rnn_compare.tasks.price import OUTPUTS
-from rnn_compare.workdir.runs import DIVERGED, FAILED, FINISHED, as_json, complete, different
+from rnn_compare.workdir.runs import DIVERGED, FAILED, FINISHED, as_json, complete, different_run
 from rnn_compare.workdir.tensorboard import read_events
 
 T = TypeVar("T")
@@ -47,11 +47,12 @@ def load(workdir: Path) -> Results:
         """Not if it was left by a study of other axes, of more values of an axis, or of more seeds."""
         expected, config_then = config | run.about["axes"], run.about["config"]
         keys = config_then.keys() & KEYS.keys() - {"seeds"}
-        alike = not different({key: expected[key] for key in keys}, {key: config_then[key] for key in keys})
+        alike = not different_run({key: expected[key] for key in keys}, {key: config_then[key] for key in keys})
         return alike and place(run.about["axes"]) in order and run.seed < config["seeds"]
 
     axes = list(wanted[0])
-    found = [tried(lambda folder: read_run(folder, axes), folder) for folder in run_folders(workdir)]
+    keys = compared_keys(config)
+    found = [tried(lambda folder: read_run(folder, axes, keys), folder) for folder in run_folders(workdir)]
     # A run is its config and seed: an earlier version trained it again where a new axis gave it another name.
     runs = list({(place(run.about["axes"]), run.seed): run for run in found if run and belongs(run)}.values())
     runs.sort(key=lambda run: (order[place(run.about["axes"])], run.seed))
@@ -59,13 +60,13 @@ def load(workdir: Path) -> Results:
         predictions = run.folder / "predictions.npz"
         if run.about["status"] in (FINISHED, DIVERGED) and not predictions.exists():
             problems.append(f"{predictions} is missing, and with it what this network predicts: {anew(run.folder)}")
-    shown = ((run, tried(read_predictions, run.folder)) for run in first_of_each_cell(runs))
+    shown = ((run, tried(read_predictions, run.folder)) for run in first_of_each_contestant(runs))
     return Results(
         config=config,
         runs=runs,
         total=len(order) * config["seeds"],
         environment=tried(read_environment, workdir / "environment.json") or {},
-        speeds=tried(read_speeds, workdir / "speed.json") or {},
+        speeds=tried(read_speeds, workdir / "speed.json") or [],
         predictions=[(run, stretch) for run, stretch in shown if stretch],
         problems=problems,
     )
@@ -100,7 +101,7 @@ def read_config(workdir: Path) -> dict[str, Any]:
             raise ValueError("it has a null")
         return content
 
-    content, config = read(path, written, remedy), base()
+    content, config = upgraded(read(path, written, remedy)), base()
     try:
         for key, value in content.items():
             if key in KEYS or key == "sweep":
@@ -110,7 +111,7 @@ def read_config(workdir: Path) -> dict[str, Any]:
         raise UserError(f"{path} cannot be used ({error}): {remedy}") from None
 
 
-def read_run(folder: Path, axes: list[str]) -> Result:
+def read_run(folder: Path, axes: list[str], compared: tuple[str, ...]) -> Result:
     """A run, with its place on these axes: it may have been trained when the study had others.
 
     Raises:
@@ -118,7 +119,7 @@ def read_run(folder: Path, axes: list[str]) -> Result:
     """
     path = folder / "run.json"
     if not path.exists() and (events := next(folder.glob("events.out.tfevents.*"), None)):
-        return read(events, lambda: unfinished(folder, axes), anew(folder))
+        return read(events, lambda: unfinished(folder, axes, compared), anew(folder))
 
     def about() -> dict[str, Any]:
         content = dict(json.loads(path.read_text()))
@@ -129,16 +130,16 @@ def read_run(folder: Path, axes: list[str]) -> Result:
 
     run = read(path, about, anew(folder))
     if run["status"] == FAILED:
-        return Result(folder, run, {"loss": np.array([]), "seconds_per_epoch": np.array([])})
+        return Result(folder, run, {"loss": np.array([]), "seconds_per_epoch": np.array([])}, compared)
     curves = read_arrays(folder / "curves.npz", {"loss": (), "seconds_per_epoch": ()})
-    return Result(folder, run, curves)
+    return Result(folder, run, curves, compared)
 
 
-def unfinished(folder: Path, axes: list[str]) -> Result:
+def unfinished(folder: Path, axes: list[str], compared: tuple[str, ...]) -> Result:
     """A run that has not ended, as far as its event files show it."""
     config, curves = read_events(folder, ["loss", "seconds_per_epoch"])
     about = {"name": folder.name, "status": UNFINISHED, "seed": config.pop("seed"), "config": config}
-    return Result(folder, placed(about, axes), curves)
+    return Result(folder, placed(about, axes), curves, compared)
 
 
 def placed(about: dict[str, Any], axes: list[str]) -> dict[str, Any]:
@@ -156,8 +157,8 @@ def placed(about: dict[str, Any], axes: list[str]) -> dict[str, Any]:
     return about | {"config": config, "axes": {key: config[key] for key in axes}}
 
 
-def first_of_each_cell(runs: Iterable[Result]) -> list[Result]:
-    """Of each cell the run of the first setting and lowest seed: a choice that has seen no result."""
+def first_of_each_contestant(runs: Iterable[Result]) -> list[Result]:
+    """Of each contestant the run of the first setting and lowest seed: a choice that has seen no result."""
     finished = [run for run in runs if run.finished]
     if not finished:
         return []
@@ -191,28 +192,32 @@ def read_environment(path: Path) -> dict[str, Any]:
     return read(path, environment, "remove it, and the next start writes it anew") if path.exists() else {}
 
 
-def read_speeds(path: Path) -> dict[str, Speed]:
-    """The measurements in `speed.json` by their `train.backend`; none if there is no such file.
+def read_speeds(path: Path) -> list[Speed]:
+    """The measurements in `speed.json`; none if there is no such file.
 
     Raises:
         UserError: it is damaged.
     """
 
-    def speeds() -> dict[str, Speed]:
+    def speeds() -> list[Speed]:
         content = json.loads(path.read_text())
         if not isinstance(content, list):
             raise ValueError("it is no list of measurements")
-        return {about["train.backend"]: speed_of(about) for about in content}
+        return [speed_of(about) for about in content]
 
-    return read(path, speeds, "remove it, and the speed is measured again") if path.exists() else {}
+    return read(path, speeds, "remove it, and the speed is measured again") if path.exists() else []
 
 
 def speed_of(about: dict[str, Any]) -> Speed:
-    """A measurement; its effect and interval are its own, the rest follows from its pairs."""
-    about["backend"], about["device"], about["units"]
-    gru, lstm = np.array(about["gru_seconds"], float), np.array(about["lstm_seconds"], float)
-    effect, low, high = (float(about[key]) for key in ("ratio", "low", "high"))
-    return Speed(about, paired(gru, lstm)._replace(effect=effect, low=low, high=high), lstm / gru)
+    """A measurement; version 0.1 measured an LSTM and a GRU alone."""
+    about["backend"], about["device"], about["train.backend"]
+    seconds = (
+        about["seconds_of"] if "seconds_of" in about else {cell: about[f"{cell}_seconds"] for cell in ("lstm", "gru")}
+    )
+    arrays = {name: np.array(samples, float) for name, samples in seconds.items()}
+    if len({array.shape for array in arrays.values()}) != 1 or not all((array > 0).all() for array in arrays.values()):
+        raise ValueError("its samples are not of one number, or not times")
+    return Speed(about, arrays)
 
 
 def read_arrays(path: Path, shapes: dict[str, tuple[int, ...]]) -> dict[str, np.ndarray]:

@@ -1,5 +1,6 @@
 """What a workdir's files say, as values: runs, the measured speed, the study. Read by `rnn_compare.report.reading`."""
 
+import json
 import math
 from dataclasses import dataclass
 from functools import cached_property
@@ -8,10 +9,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from rnn_compare.config import KEYS
+from rnn_compare.config import KEYS, compared_keys, contestant, contestants
 from rnn_compare.config.checks import words
 from rnn_compare.statistics.measures import measures
-from rnn_compare.statistics.paired import Paired
+from rnn_compare.statistics.paired import NOTHING, Paired, paired
+from rnn_compare.statistics.timing import ratio_of
 from rnn_compare.workdir.runs import DEFAULTS, DIVERGED, FAILED, FINISHED
 
 UNFINISHED = "unfinished"  # a run that has not ended; there is no run.json that says so
@@ -20,7 +22,7 @@ SO_FAR = ("first_loss", "last_loss", "best_loss", "seconds_per_epoch", "seconds"
 POST = [key for key in KEYS if key.split(".")[0] in ("data", "model", "optimizer") and key != "model.cell"]
 POST.append("train.epochs")
 
-Setting = tuple[tuple[str, str], ...]  # (key, value in words) of each axis besides the cell
+Setting = tuple[tuple[str, str], ...]  # (key, value in words) of each axis besides what is compared
 
 
 @dataclass(frozen=True)
@@ -31,11 +33,13 @@ class Result:
         folder: where its files are.
         about: its `run.json`; for a run that has not ended, what its event files say of that.
         curves: name -> [epochs]; empty ones for a run that failed.
+        compared: the keys that tell contestants apart.
     """
 
     folder: Path
     about: dict[str, Any]
     curves: dict[str, np.ndarray]
+    compared: tuple[str, ...] = ("model.cell",)
 
     @property
     def name(self) -> str:
@@ -43,9 +47,9 @@ class Result:
         return self.about["name"]
 
     @property
-    def cell(self) -> str:
-        """Its recurrent cell."""
-        return self.about["config"]["model.cell"]
+    def contestant(self) -> str:
+        """What it competes as: its cell, or whatever the study compares."""
+        return contestant(self.compared, self.about["config"])
 
     @property
     def seed(self) -> int:
@@ -59,8 +63,8 @@ class Result:
 
     @property
     def setting(self) -> Setting:
-        """Its axes besides the cell: runs to be compared have it in common."""
-        return tuple((key, words(value)) for key, value in self.about["axes"].items() if key != "model.cell")
+        """Its axes besides what is compared: runs to be compared have it in common."""
+        return tuple((key, words(value)) for key, value in self.about["axes"].items() if key not in self.compared)
 
     @property
     def finished(self) -> bool:
@@ -105,13 +109,37 @@ class Speed(NamedTuple):
     Attributes:
         about: what `speed.measure` returns, the "train.backend", "limit" and "precision" that were asked for, and the
             "cpu", which earlier versions did not write.
-        result: the GRU's seconds (a) paired with the LSTM's (b): the effect is LSTM / GRU.
-        ratios: the effect of each pair.
+        seconds: contestant -> seconds per epoch of its samples, [rounds].
     """
 
     about: dict[str, Any]
-    result: Paired
-    ratios: np.ndarray
+    seconds: dict[str, np.ndarray]
+
+    @property
+    def key(self) -> str:
+        """What tells it from others of the study."""
+        return json.dumps({"train.backend": self.about["train.backend"], "setting": self.about.get("setting", {})})
+
+    @property
+    def label(self) -> str:
+        """The same in a few words."""
+        return label(
+            (("", self.about["train.backend"]), *((k, words(v)) for k, v in self.about.get("setting", {}).items()))
+        )
+
+    def serves(self, run: Result) -> bool:
+        """Whether it was measured at a run's setting, as far as the speed depends on that."""
+        wanted = {"train.backend": self.about["train.backend"], **self.about.get("setting", {})}
+        return all(run.about["config"].get(key) == value for key, value in wanted.items())
+
+    def compared(self, top: str, bottom: str, confidence: float = 0.95) -> tuple[Paired, np.ndarray]:
+        """One contestant's time over another's, and that of each round; nothing if either was not measured."""
+        if not {top, bottom} <= self.seconds.keys():
+            return NOTHING, np.array([])
+        ratios = self.seconds[top] / self.seconds[bottom]
+        result = paired(self.seconds[bottom], self.seconds[top])
+        effect, low, high = ratio_of(self.seconds[top], self.seconds[bottom], confidence)
+        return result._replace(effect=effect, low=low, high=high), ratios
 
 
 class Results(NamedTuple):
@@ -122,9 +150,9 @@ class Results(NamedTuple):
         runs: those that have ended or have event files, in the order of the study's axes, then of the seeds.
         total: how many runs the study has.
         environment: what `environment.json` says; empty where there is none.
-        speeds: `train.backend` -> the measurement with it.
-        predictions: what networks predict on held-out data, see `held_out.HeldOut`, each with its run: of each cell
-            the run of the first setting and lowest seed that finished, a choice that has seen no result.
+        speeds: the measurements, one for each setting that changes the speed.
+        predictions: what networks predict on held-out data, see `held_out.HeldOut`, each with its run: of each
+            contestant the run of the first setting and lowest seed that finished, a choice that has seen no result.
         problems: a sentence for each file that is missing or damaged, with the remedy.
     """
 
@@ -132,9 +160,19 @@ class Results(NamedTuple):
     runs: list[Result]
     total: int
     environment: dict[str, Any]
-    speeds: dict[str, Speed]
+    speeds: list[Speed]
     predictions: list[tuple[Result, dict[str, np.ndarray]]]
     problems: list[str]
+
+    @property
+    def kind(self) -> str:
+        """What contestants are, in a word."""
+        return "cell" if compared_keys(self.config) == ("model.cell",) else "contestant"
+
+    @property
+    def contestants(self) -> list[str]:
+        """All that the study compares, in the order of its axes."""
+        return contestants(self.config)
 
     @property
     def ended(self) -> list[Result]:
@@ -166,7 +204,7 @@ class Results(NamedTuple):
 
     def is_the_posts(self) -> bool:
         """Whether there is one setting, and it is that of the post's figure 3."""
-        if not self.single:
+        if not self.single or compared_keys(self.config) != ("model.cell",):
             return False
         config = self.runs[0].about["config"]
         return all(config.get(key) == DEFAULTS[key] for key in POST)
@@ -174,4 +212,4 @@ class Results(NamedTuple):
 
 def label(setting: Setting) -> str:
     """A setting in a few words; keys without their section."""
-    return ", ".join(f"{key.rsplit('.', 1)[-1]} {value}" for key, value in setting)
+    return ", ".join(f"{key.rsplit('.', 1)[-1]} {value}".strip() for key, value in setting)

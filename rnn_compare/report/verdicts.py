@@ -4,7 +4,7 @@ from collections.abc import Iterable, Sequence
 
 from rnn_compare.report.claims import Verdict, direction, least_pairs, of_claim
 from rnn_compare.report.document import Block, Card, Heading, Row, Table, Text
-from rnn_compare.report.numbers import better, interval, number
+from rnn_compare.report.numbers import better, interval, named, number
 from rnn_compare.report.results import Results, Speed
 from rnn_compare.statistics.interval import FEWEST
 from rnn_compare.statistics.paired import FAILS, HOLDS, UNDECIDED
@@ -20,19 +20,21 @@ MARKS = {HOLDS: "✓", FAILS: "✗", UNDECIDED: "?"}
 
 
 def verdicts(results: Results, judged: Judged) -> Sequence[Block]:
-    """The post's claims judged: a card each, or a table each where there are several settings."""
+    """The claims judged: a card each, or a table each where there are several settings; nothing without claims."""
     if not judged:
-        return [Text("No claim of the post can be judged: that needs runs of both an LSTM and a GRU that have ended "
-                     "and differ in no other axis.")]  # fmt: skip
-    rule = Text(
-        "The rule was fixed in the config: a claim holds if the 95% interval of its effect lies within what the claim "
-        "says, does not hold if it lies outside, and is undecided otherwise, or with fewer than "
-        f"{least_pairs(results)} pairs of runs for a claim about loss or volatility. Runs are paired by their seed, "
-        "which draws the same data for both cells. Pairs with a run that diverged or failed are left out, which is not "
-        "at random. To add seeds, or to raise speed.limit, until a verdict comes makes a wrong one more likely. "
-        f"{TRUST}"
-    )
+        if not results.config["claims.list"]:
+            return [Text("The study states no claims (claims.list), so there are no verdicts.")]
+        return [Text("No claim can be judged: that needs runs of both its contestants that have ended and differ in no "
+                     "other axis.")]  # fmt: skip
     first = next(iter(judged.values()))
+    rule = Text(
+        "The rule was fixed in the config: a claim holds if the interval of its effect lies within what it says, "
+        "does not hold if it lies outside, and is undecided otherwise, or with fewer than "
+        f"{least_pairs(results)} pairs of runs for a claim about runs. {together(len(first))}Runs are paired by their "
+        "seed, which draws the same data for all contestants. Pairs with a run that diverged or failed are left out, "
+        "which is not at random. To add seeds, or to raise speed.limit, until a verdict comes makes a wrong one more "
+        f"likely. {TRUST}"
+    )
     if results.single:
         return [Row([card(verdict) for verdict in first]), rule]
     said: list[Block] = [
@@ -43,9 +45,19 @@ def verdicts(results: Results, judged: Judged) -> Sequence[Block]:
         if verdict.claim.measure:
             said += [Heading(verdict.claim.title, 3), verdict_table(found)]
         else:
-            said += [Text("Speed is measured at the first setting with each backend, not in each setting."),
+            said += [Text("Speed is measured at each setting that changes it, such as units, window and backend."),
                      Row([card(verdict) for verdict in found.values()])]  # fmt: skip
     return [*said, rule]
+
+
+def together(count: int) -> str:
+    """How so many claims of a setting are judged together."""
+    if count < 2:
+        return ""
+    return (
+        f"The {count} claims of a setting are judged together: the intervals shown are of 95% each, those that decide "
+        "are longer by as much as keeps the chance that any verdict is wrong at 5% (Holm's rule). "
+    )
 
 
 def tallies(judged: Judged) -> Iterable[tuple[str, str]]:
@@ -65,9 +77,9 @@ def verdict_table(verdicts: dict[str, Verdict]) -> Table:
         rows.append([label, f"{MARKS[verdict.word]} {verdict.word}", direction(verdict),
                      number(result.effect, claim.bounds), interval(result, claim.bounds), claim.needs, str(result.n),
                      f"{verdict.left_out} ({verdict.why})" if verdict.left_out else "0",
-                     better(result.n, verdict.gru_better), number(result.p_value), verdict.decide])  # fmt: skip
+                     better(result.n, verdict.better), number(result.p_value), verdict.decide])  # fmt: skip
     return Table(["setting", "verdict", "in words", claim.effect, "95% interval", "the claim needs", "pairs",
-                  "left out", "GRU better", "Wilcoxon p", "what would decide"], rows)  # fmt: skip
+                  "left out", f"{named(claim.better)} better", "Wilcoxon p", "what would decide"], rows)  # fmt: skip
 
 
 def in_short(verdict: Verdict) -> str:
@@ -97,12 +109,12 @@ def card(verdict: Verdict) -> Card:
         "95% interval": interval(result, claim.bounds),
         "the claim needs": claim.needs,
         "pairs": f"{result.n}; {verdict.left_out} left out ({verdict.why})" if verdict.left_out else str(result.n),
-        "GRU better": f"in {better(result.n, verdict.gru_better)} of the pairs" if result.n else "–",
+        f"{named(claim.better)} better": f"in {better(result.n, verdict.better)} of the pairs" if result.n else "–",
         "Wilcoxon p": number(result.p_value),
         "what would decide": verdict.decide,
     }
     if verdict.speed:
         facts["measured on"] = measured_on(verdict.speed)
     if claim.measure is None:
-        facts["note"] = "the post's number is from its own GPU; ours is for this machine and backend"
+        facts["note"] = "for this machine and backend; on others it is another"
     return Card(verdict.word, MARKS[verdict.word], claim.title, facts)

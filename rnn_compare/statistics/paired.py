@@ -13,7 +13,7 @@ HOLDS, FAILS, UNDECIDED = "holds", "does not hold", "undecided"
 
 
 class Paired(NamedTuple):
-    """Two cells compared over the seeds that both were trained with.
+    """Two contestants compared over the seeds that both were trained with.
 
     Attributes:
         n: pairs that were compared.
@@ -32,14 +32,17 @@ class Paired(NamedTuple):
     p_value: float
 
 
+NOTHING = Paired(0, *[math.nan] * 5)
+
+
 def paired(a: np.ndarray, b: np.ndarray, confidence: float = 0.95, ratio: bool = True) -> Paired:
-    """Compares a measure of two cells that were trained on the same seeds.
+    """Compares a measure of two contestants that were trained on the same seeds.
 
     The effect is a mean and not a median, whose interval from few pairs sits on a few of the differences. Of ratios it
     is the geometric mean, so that b / a and a / b say the same; its interval is `mean_interval` of their logarithms.
 
     Args:
-        a: a measure of one cell, [seeds].
+        a: a measure of one, [seeds].
         b: the same of the other, [seeds]; entry i belongs to the same seed as a's. A pair is left out where either is
             not finite.
         confidence: the share of such intervals that should hold the true effect.
@@ -58,7 +61,7 @@ def paired(a: np.ndarray, b: np.ndarray, confidence: float = 0.95, ratio: bool =
     finite = np.isfinite(a) & np.isfinite(b)
     a, b = a[finite], b[finite]
     if not len(a):
-        return Paired(0, *[math.nan] * 5)
+        return NOTHING
     if ratio and min(a.min(), b.min()) <= 0:
         raise ValueError("a ratio needs positive measures; use ratio=False")
     difference = np.log(b) - np.log(a) if ratio else b - a
@@ -85,8 +88,8 @@ def _signed_rank(x: np.ndarray) -> float:
 def verdict(result: Paired, bounds: Bounds) -> str:
     """What the interval of an effect says about a claim.
 
-    A claim is an open interval of effects. With b / a the GRU's loss over the LSTM's, "the GRU ends lower" is (0, 1);
-    with the LSTM's time over the GRU's, "the GRU trains 3.84% faster", give or take a percent, is (1.0284, 1.0484).
+    A claim is an open interval of effects. With a ratio of losses, "ends lower" is (0, 1); with one of times, "trains
+    3.84% faster", give or take a percent, is (1.0284, 1.0484).
     A claim of near equality is judged by the inclusion of the interval (Westlake, Biometrics 1972).
 
     Args:

@@ -1,4 +1,4 @@
-"""The cells' speed, measured for a study."""
+"""The contestants' speed, measured for a study."""
 
 import contextlib
 import json
@@ -11,20 +11,21 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
+from rnn_compare.config import KEYS, compared_keys, contestant, leaves
 from rnn_compare.console.terminal import say
 from rnn_compare.report.reading import read_speeds
 from rnn_compare.study.launch import Call
 from rnn_compare.study.machine import cores, cpu
 from rnn_compare.training import speed
 from rnn_compare.workdir.files import write_atomically
-from rnn_compare.workdir.runs import Run, ended
+from rnn_compare.workdir.runs import Run, as_json, ended
 
 
 def write_speed(config: ConfigDict, runs: list[Run], workdir: Path, call: Call) -> None:
-    """Measures the two cells' speed with each `train.backend`, at the study's first setting with it, if asked for.
+    """Measures all contestants' speed, if asked for, at each setting that changes it: that changes their programs.
 
-    Measuring takes no longer than training did. What was measured with the same limit and precision is kept. A cell of
-    which no run could be trained is not tried.
+    Measuring takes no longer than training did. What was measured with the same limit and precision is kept. A
+    contestant of which no run could be trained is not tried.
 
     Args:
         config: the study's.
@@ -38,32 +39,46 @@ def write_speed(config: ConfigDict, runs: list[Run], workdir: Path, call: Call) 
     path, asked = workdir / "speed.json", {"limit": config.speed.limit, "precision": config.speed.precision}
     if not config.speed.limit:
         return
-    measured = {backend: found.about for backend, found in read_speeds(path).items()}
-    trained = [run.config for run in runs if ended(run, workdir, retry_failed=True)]
-    for backend in dict.fromkeys(run.config.train.backend for run in runs):
-        cells = {c.model.cell for c in trained if c.train.backend == backend}
-        if asked.items() <= measured.get(backend, {}).items() or not cells >= {"lstm", "gru"}:
+    compared = compared_keys(dict(leaves(config)))
+    measured = {found.key: found.about for found in read_speeds(path)}
+    groups: dict[str, tuple[dict[str, Any], list[Run]]] = {}
+    for run in runs:
+        setting = {key: value for key, value in as_json(run.config).items()
+                   if key in run.axes and key not in compared and not KEYS[key].stacks}  # fmt: skip
+        backend = setting.pop("train.backend", run.config.train.backend)
+        about = {"train.backend": backend, "setting": setting}
+        groups.setdefault(json.dumps(about), (about, []))[1].append(run)
+    for about, ours in groups.values():
+        trained = [run for run in ours if ended(run, workdir, retry_failed=True)]
+        configs = {contestant(compared, dict(leaves(run.config))): run.config for run in reversed(trained)}
+        names = dict.fromkeys(contestant(compared, dict(leaves(run.config))) for run in ours)
+        before = next((old for old in measured.values() if old["train.backend"] == about["train.backend"]
+                       and old.get("setting", {}).items() <= about["setting"].items()), {})  # fmt: skip
+        if asked.items() <= before.items() or len(configs) < 2:
             continue
-        ours = [run for run in runs if run.config.train.backend == backend]
         limit = min(config.speed.limit, training_seconds(ours, workdir))
-        say(f"measuring the cells' speed with backend {backend}, at most {limit:.3g} s")
+        what = "".join(f", {key} {value}" for key, value in about["setting"].items())
+        say(
+            f"measuring the speed of {len(configs)} contestants, backend {about['train.backend']}{what}, "
+            f"at most {limit:.3g} s"
+        )
         try:
-            result = call(measure, ours[0].config, config.speed.precision, limit)
+            result = call(
+                measure, {name: configs[name] for name in names if name in configs}, config.speed.precision, limit
+            )
         except jax.errors.JaxRuntimeError as error:  # out of memory, for one: the runs shall be reported all the same
             say(f"the speed could not be measured: {str(error).splitlines()[0]}")
             continue
-        measured[backend] = {"train.backend": backend, **asked, **result}
+        measured[json.dumps(about)] = {**about, **asked, **result}
         write_atomically(path, json.dumps(list(measured.values())) + "\n")
-        say(
-            f"an LSTM epoch takes {result['ratio']:.3g} ({result['low']:.3g} to {result['high']:.3g}) times a GRU "
-            f"epoch, {result['pairs']} pairs, on {result['host']} ({result['cpu']})"
-        )
+        times = ", ".join(f"{name} {np.median(seconds):.3g} s" for name, seconds in result["seconds_of"].items())
+        say(f"per epoch: {times}; {result['pairs']} rounds, on {result['host']} ({result['cpu']})")
 
 
-def measure(config: ConfigDict, precision: float, limit: float) -> dict[str, Any]:
+def measure(configs: dict[str, ConfigDict], precision: float, limit: float) -> dict[str, Any]:
     """What `speed.measure` returns, and on which machine that was: `host`, `cpu` and `cores`."""
     there = {"host": platform.node(), "cpu": cpu(), "cores": cores()}
-    return speed.measure(with_cell(config, "lstm"), with_cell(config, "gru"), precision, limit) | there
+    return speed.measure(configs, precision, limit) | there
 
 
 def training_seconds(runs: list[Run], workdir: Path) -> float:
@@ -73,10 +88,3 @@ def training_seconds(runs: list[Run], workdir: Path) -> float:
         with contextlib.suppress(OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile):
             total += float(np.load(workdir / run.name / "curves.npz")["seconds_per_epoch"].sum())
     return total
-
-
-def with_cell(config: ConfigDict, cell: str) -> ConfigDict:
-    """A run's config with another cell."""
-    other = config.copy_and_resolve_references().unlock()
-    other.model.cell = cell
-    return other.lock()

@@ -15,6 +15,7 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from rnn_compare.config import KEYS, UserError, leaves
+from rnn_compare.config.claims import upgraded
 from rnn_compare.workdir.files import write_atomically
 
 FINISHED, DIVERGED, FAILED = "finished", "diverged", "failed"
@@ -47,13 +48,21 @@ def as_json(config: ConfigDict) -> dict[str, Any]:
 
 def complete(config: dict[str, Any]) -> dict[str, Any]:
     """A config as JSON, perhaps of an earlier version: keys that it did not have yet were what their defaults are."""
-    return DEFAULTS | config
+    return DEFAULTS | upgraded(config)
 
 
 def different(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
-    """The keys that make results of one config, as JSON, no results of the other."""
+    """The keys that make a study's results by one config, as JSON, no results of the other."""
+    if "claims.faster" in old:  # of version 0.1, which knew the post's claims alone
+        old = {key: value for key, value in old.items() if key not in ("claims.faster", "claims.faster_margin")}
+        old["claims.list"] = new.get("claims.list", DEFAULTS["claims.list"])
     old, new = complete(old), complete(new)
     return [key for key in old | new if old.get(key) != new.get(key) and not (key in KEYS and KEYS[key].free)]
+
+
+def different_run(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
+    """The keys that make a run by one config, as JSON, no run of the other: not those by which runs are judged."""
+    return [key for key in different(old, new) if not key.startswith("claims.")]
 
 
 def identity(run: Run) -> str:
@@ -63,6 +72,7 @@ def identity(run: Run) -> str:
 
 def hash_of(config: dict[str, Any], seed: int) -> str:
     """`identity` of a run by its config as JSON, without `seeds` and `sweep`."""
+    config = {key: value for key, value in config.items() if not key.startswith("claims.")}
     matters = {key: value for key, value in config.items() if not (key in KEYS and KEYS[key].free)}
     return hashlib.sha256(json.dumps([matters, seed], sort_keys=True).encode()).hexdigest()[:12]
 
@@ -120,7 +130,7 @@ def ended(run: Run, workdir: Path, retry_failed: bool) -> bool:
         return False
     except (OSError, ValueError, TypeError, KeyError) as error:
         raise UserError(f"--workdir={workdir}: {run.name}/run.json cannot be read ({error})") from None
-    if keys := different(old, as_json(run.config)):
+    if keys := different_run(old, as_json(run.config)):
         raise UserError(f"--workdir={workdir}: {run.name} was run with another {keys[0]}: choose another workdir")
     return not (retry_failed and status == FAILED)
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from rnn_compare import config as base
-from rnn_compare.config import KEYS, UserError, leaves, load, settings, validate
+from rnn_compare.config import KEYS, THE_POSTS, UserError, leaves, load, settings, validate
 
 FILE = """
 from rnn_compare import config as base; from ml_collections.config_dict import required_placeholder
@@ -117,7 +117,11 @@ def test_a_wrong_value_gets_one_sentence(write, override):
 
 
 def test_a_study_that_never_ends_is_refused_at_once(write):
-    wide = [f"sweep.{key}={tuple(range(4, 104))}" for key, at in KEYS.items() if isinstance(at.default, int)]
+    wide = [
+        f"sweep.{key}={tuple(range(4, 104))}"
+        for key, at in KEYS.items()
+        if isinstance(at.default, int) and "claims" not in key
+    ]
     wide.remove(next(override for override in wide if override.startswith("sweep.seeds")))
     with pytest.raises(
         UserError, match=f"makes 2{' × 100' * len(wide)} = 2{'00' * len(wide)} runs: it must be at most"
@@ -240,7 +244,7 @@ def test_shipped_configs_are_valid(path):
 
 
 def test_measuring_ends_at_half_the_width_in_which_the_claim_about_speed_holds():
-    assert KEYS["speed.precision"].default <= KEYS["claims.faster_margin"].default / 2
+    assert KEYS["speed.precision"].default <= THE_POSTS[2]["margin"] / 2
 
 
 AXES = {"range(4, 20, 4)": (4, 8, 12, 16), "np.array([4, 8])": (4, 8), "np.arange(3, 5)": (3, 4), "[5]": (5,)}

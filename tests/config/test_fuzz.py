@@ -14,6 +14,7 @@ from rnn_compare import cells
 from rnn_compare.cells import initializers
 from rnn_compare.config import KEYS, UserError, base, leaves, load, set_value, validate
 from rnn_compare.config.checks import shown
+from rnn_compare.config.claims import OF_RUNS
 from rnn_compare.study.cohorts import group
 from rnn_compare.study.expansion import expand
 from rnn_compare.training import optimizers
@@ -40,6 +41,9 @@ VALUES = {
     **{key: POSITIVE for key in KEYS if isinstance(KEYS[key].default, float)},
     **{key: st.integers(1, 2**31 - 1) for key in KEYS if isinstance(KEYS[key].default, int)},
     **{key: st.sampled_from(list(names)) for key, names in NAMES.items()},
+    "compare.axis": st.sampled_from(["model.cell", "model.units", "data.window"]),
+    "compare.measure": st.sampled_from(OF_RUNS),
+    "claims.list": st.just(()),
     "seeds": st.integers(1, 3),
     "data.window": st.integers(1, 3),
     "data.length": st.integers(4, 2**31 - 1),
@@ -47,7 +51,7 @@ VALUES = {
     "data.bias": st.floats(allow_nan=False, allow_infinity=False),
     "data.periods": st.tuples(POSITIVE, POSITIVE) | st.lists(POSITIVE, min_size=2, max_size=2),
 }
-AXES = [key for key in KEYS if key != "seeds"]
+AXES = [key for key in KEYS if key.split(".")[0] not in ("seeds", "compare", "claims")]
 
 
 @st.composite

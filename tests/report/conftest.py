@@ -11,6 +11,7 @@ import pytest
 from rnn_compare import config, report
 from rnn_compare.report import claims
 from rnn_compare.report.reading import load
+from rnn_compare.statistics.timing import ratio_of
 from rnn_compare.workdir.runs import as_json
 from rnn_compare.workdir.tensorboard import RunLog
 
@@ -34,8 +35,9 @@ class Study:
         self.folder = folder
         base = config.base()
         base.seeds, base.train.epochs = seeds, EPOCHS
+        base.claims.list = config.THE_POSTS
         base.sweep = sweep or {"model.cell": ("lstm", "gru")}
-        self.config = as_json(config.validate(base))
+        self.config = as_json(config.validate(base, registered=False))
         (folder / "config.json").write_text(json.dumps({"format": 1, **self.config}))
 
     def add(self, cell, seed, loss, name=None, axes=None, **about):
@@ -58,14 +60,16 @@ class Study:
                 log.scalars(tag, 0, values, np.ones(len(values)))
 
     def speed(self, **backends):
-        """Measurements, each given by its ratios, low and high."""
+        """Measurements, each given by the ends of the interval, of whose samples three quarters are above 1."""
         content = []
-        for backend, (ratios, low, high) in backends.items():
-            gru = np.full(len(ratios), 0.05)
-            ratio = float(np.exp(np.mean(np.log(ratios))))
+        spread = np.linspace(-1, 1, 40)
+        _, low_then, high_then = ratio_of(np.exp(spread), np.ones(40))
+        for backend, (low, high) in backends.items():
+            scale = np.log(high / low) / np.log(high_then / low_then)
+            lstm = 0.05 * np.sqrt(low * high) * np.exp(spread * scale)
             content.append({"train.backend": backend, "backend": "cpu" if backend == "auto" else backend,
-                            "device": "a box", "units": 16, "pairs": len(ratios), "ratio": ratio, "low": low,
-                            "high": high, "lstm_seconds": list(gru * ratios), "gru_seconds": list(gru)})  # fmt: skip
+                            "device": "a box", "pairs": 40,
+                            "seconds_of": {"lstm": list(lstm), "gru": [0.05] * 40}})  # fmt: skip
         (self.folder / "speed.json").write_text(json.dumps(content))
 
     def lose(self, name):

@@ -16,9 +16,9 @@ def test_verdicts_have_the_numbers_that_one_gets_by_hand(study):
     # The last ten epochs are five at the end and five above it: the median is the mean of both.
     effect = 0.8 * (1 + math.exp(0.05)) / (1 + math.exp(0.2))
     assert lower.result.effect == pytest.approx(effect, rel=1e-5)
-    assert (lower.word, lower.result.n, lower.gru_better, lower.left_out) == ("holds", 10, 1, 0)
+    assert (lower.word, lower.result.n, lower.better, lower.left_out) == ("holds", 10, 1, 0)
     assert volatile.result.effect == pytest.approx(4, rel=1e-4)
-    assert (volatile.word, volatile.gru_better) == ("holds", 1)
+    assert (volatile.word, volatile.better) == ("holds", 1)
     assert lower.result.p_value == pytest.approx(2 / 2**10)  # all ten on one side
     assert (faster.word, faster.decide) == ("undecided", "speed was not measured")
     html, markdown = study.write()
@@ -95,25 +95,25 @@ def test_no_verdict_is_given_of_pairs_too_few_for_an_interval_whatever_the_confi
     [(1.03, 1.045, "holds"), (1.0, 1.02, "does not hold"), (1.05, 1.07, "does not hold"), (1.02, 1.04, "undecided")],
 )
 def test_speed_is_judged_by_the_measured_interval(study, low, high, word):
-    study.speed(auto=(np.array([1.03, 1.04, 1.05, 0.99]), low, high), scan=([2.0, 2.0], 2.0, 2.0))
+    study.speed(auto=(low, high), scan=(2.0, 2.1))
     faster = study.judge()[2]
-    assert (faster.word, faster.result.n, faster.gru_better) == (word, 4, 0.75)
+    assert (faster.word, faster.result.n) == (word, 40)
+    assert [faster.result.low, faster.result.high] == pytest.approx([low, high])
     assert faster.claim.title == "The GRU trains 3.84% faster"
     assert faster.claim.bounds == pytest.approx((1.0284, 1.0484))
     html, _ = study.write()
-    assert "the post&#x27;s number is from its own GPU; ours is for this machine and backend" in html
+    assert "for this machine and backend; on others it is another" in html
     assert "<dt>measured on</dt><dd>backend cpu, device a box</dd>" in html
-    assert "backend cpu, device a box, 16 units" in html
 
 
 def test_the_speed_is_said_with_the_processor_that_it_was_measured_on(study):
-    study.speed(auto=([1.03, 1.04], 1.03, 1.04))
+    study.speed(auto=(1.03, 1.04))
     path = study.folder / "speed.json"
     (about,) = json.loads(path.read_text())
     path.write_text(json.dumps([about | {"cpu": "AMD EPYC, znver5"}]))
     html, _ = study.write()
     assert "<dt>measured on</dt><dd>backend cpu, device a box, processor AMD EPYC, znver5</dd>" in html
-    assert "backend cpu, device a box, processor AMD EPYC, znver5, 16 units" in html
+    assert "auto; backend cpu, device a box, processor AMD EPYC, znver5." in html
 
 
 def test_pairs_with_a_run_that_diverged_are_left_out_and_counted(study):
@@ -135,7 +135,7 @@ def test_a_loss_that_never_moves_has_no_volatility_to_compare(study, make_study)
 
 
 def test_a_left_out_pair_says_how_its_runs_ended():
-    assert claims.why(["diverged", "diverged", "failed"], ["diverged"]) == (
+    assert claims.why({"lstm": ["diverged", "diverged", "failed"], "gru": ["diverged"]}) == (
         "LSTM diverged in 2, GRU in 1; LSTM failed in 1, GRU in 0"
     )
 
@@ -150,7 +150,7 @@ def test_a_left_out_pair_says_how_its_runs_ended():
     ],
 )
 def test_what_would_decide(paired, least, words):
-    claim = claims.Claim("", "", (0, 1), "", "final_loss", "gru", ("lower", "higher"))
+    claim = claims.Claim("", "", (0, 1), "", "final_loss", "gru", "lstm", "gru", ("lower", "higher"))
     assert claims.what_decides(claim, paired, "undecided", "seeds", least).startswith(words)
 
 
@@ -159,24 +159,23 @@ def test_rounding_up():
 
 
 @pytest.mark.parametrize(
-    ("low", "effect", "high", "words"),
+    ("low", "high", "words"),
     [
-        (1.17, 1.18, 1.19, "the GRU is faster, by 18%, but not by the post's 3.84%"),
-        (1.005, 1.01, 1.015, "the GRU is faster, by 1%, but by less than the post's 3.84%"),
-        (0.94, 0.95, 0.96, "the GRU is slower, by 5%, where the post's is faster, by 3.84%"),
+        (1.17, 1.19, "the GRU is faster, by 18%, but not by the claim's 3.84%"),
+        (1.005, 1.015, "the GRU is faster, by 0.999%, but by less than the claim's 3.84%"),
+        (0.94, 0.96, "the GRU is slower, by 5.01%, where the claim's is faster, by 3.84%"),
         (
             0.99,
-            1.01,
             1.02,
-            "the GRU is faster, by 1%, which may be chance, but by less than the post's 3.84%",
+            "the GRU is faster, by 0.489%, which may be chance, but by less than the claim's 3.84%",
         ),
-        (1.035, 1.04, 1.045, "the GRU is faster, by 4%"),
-        (1.02, 1.04, 1.06, "the GRU is faster, by 4%"),
-        (1.0, 1.0, 1.0, "no difference was found"),
+        (1.035, 1.045, "the GRU is faster, by 4%"),
+        (1.02, 1.06, "the GRU is faster, by 3.98%"),
+        (1.0, 1.0, "no difference was found"),
     ],
 )
-def test_the_direction_of_a_speed_is_said_whatever_the_verdict(study, low, effect, high, words):
-    study.speed(auto=([effect, effect], low, high))
+def test_the_direction_of_a_speed_is_said_whatever_the_verdict(study, low, high, words):
+    study.speed(auto=(low, high))
     faster = study.judge()[2]
     assert claims.direction(faster) == words
     html, markdown = study.write()

@@ -11,7 +11,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from tensorboardX.proto.api_pb2 import DataType, Status
 from tensorboardX.proto.plugin_hparams_pb2 import HParamsPluginData
 
-from rnn_compare.config import UserError, set_value, validate
+from rnn_compare.config import THE_POSTS, UserError, set_value, validate
 from rnn_compare.study import execute
 from rnn_compare.workdir.opening import check_workdir
 
@@ -24,6 +24,7 @@ FINAL = [
 
 
 def with_axes(config):
+    config.claims.list = THE_POSTS
     config.sweep = {
         "model.cell": ("lstm", "gru"), "optimizer.learning_rate": (0.001, 0.01), "optimizer.clip_norm": (1.0,)
     }  # fmt: skip
@@ -45,6 +46,7 @@ def trained(make_tiny, tmp_path_factory):
 
 def test_everything_it_promises_is_there(trained):
     files = {".lock", "config.json", "environment.json", "report.html", "report.md", "summary.md", "study"}
+    files |= {"results.csv", "report.json"}
     assert {path.name for path in trained.iterdir()} == {*files, *NAMES, *(f"{name}.png" for name in FIGURES)}
     assert json.loads((trained / "config.json").read_text())["model.units"] == 4
     events = EventAccumulator(str(trained / "study")).Reload()

@@ -9,12 +9,12 @@ import pytest
 
 from rnn_compare.config import UserError, validate
 from rnn_compare.console import interrupt
+from rnn_compare.statistics.timing import ratio_of
 from rnn_compare.study import execute, timing
 from rnn_compare.study.expansion import expand
 from rnn_compare.study.launch import Local
-from rnn_compare.study.timing import with_cell, write_speed
+from rnn_compare.study.timing import write_speed
 from rnn_compare.training import speed
-from rnn_compare.training.speed import measure, ratio_of
 from rnn_compare.training.trainer import Trainer
 
 pytestmark = pytest.mark.usefixtures("no_figures")
@@ -47,10 +47,24 @@ class Machine:
         monkeypatch.setattr(speed, "perf_counter", lambda: self.now)
 
 
+def with_cell(config, cell):
+    other = config.copy_and_resolve_references().unlock()
+    other.model.cell = cell
+    return other.lock()
+
+
+def measure(contestants, **how):
+    """What is measured, and the LSTM's time over the GRU's."""
+    result = speed.measure(contestants, **how)
+    seconds = {f"{cell}_seconds": of for cell, of in result["seconds_of"].items()}
+    ratio, low, high = ratio_of(np.array(seconds["lstm_seconds"]), np.array(seconds["gru_seconds"]))
+    return result | seconds | {"ratio": ratio, "low": low, "high": high}
+
+
 @pytest.fixture
 def pair(tiny):
     tiny.train.chunk = 1
-    return [with_cell(tiny, cell) for cell in ("lstm", "gru")]
+    return {cell: with_cell(tiny, cell) for cell in ("lstm", "gru")}
 
 
 def shared_machine(seed):
@@ -61,18 +75,18 @@ def shared_machine(seed):
 
 def test_a_known_ratio_is_found_on_a_steady_machine(pair, monkeypatch):
     machine = Machine(monkeypatch, 1.25)
-    result = measure(*pair, precision=0.01, limit=60)
+    result = measure(pair, precision=0.01, limit=60)
     assert [result[key] for key in ("ratio", "low", "high")] == pytest.approx([1.25] * 3)
     assert result["pairs"] == len(result["lstm_seconds"]) == len(result["gru_seconds"]) == speed.FEWEST
     np.testing.assert_allclose(result["lstm_seconds"], 1.25 * GRU)
     assert result["seconds"] == pytest.approx(len(machine.epochs) / 2 * 2.25 * GRU)  # the compile not counted
-    assert (result["backend"], result["units"]) == ("cpu", 4)
+    assert result["backend"] == "cpu"
 
 
 def test_a_drift_cancels(pair, monkeypatch):
     """A machine that slows down by a third every second moves each pair by 2% or more, to either side at random."""
     Machine(monkeypatch, 1.02, lambda now: 1.35 ** (now - 2000))
-    result = measure(*pair, precision=1e-6, limit=10)
+    result = measure(pair, precision=1e-6, limit=10)
     logs = np.log(np.divide(result["lstm_seconds"], result["gru_seconds"]))
     assert np.ptp(logs) > 0.02
     assert result["ratio"] == pytest.approx(1.02, rel=0.02)  # of some sixty pairs, each 7% off to either side
@@ -81,7 +95,7 @@ def test_a_drift_cancels(pair, monkeypatch):
 
 def test_outliers_do_not_move_the_ratio(pair, monkeypatch):
     Machine(monkeypatch, 1.04, shared_machine(0))
-    result = measure(*pair, precision=0.01, limit=600)
+    result = measure(pair, precision=0.01, limit=600)
     assert result["low"] < 1.04 < result["high"]
     assert result["ratio"] == pytest.approx(1.04, rel=0.01)
     lstm = np.full(40, 0.05)
@@ -92,7 +106,7 @@ def test_outliers_do_not_move_the_ratio(pair, monkeypatch):
 def test_ends_when_the_interval_is_narrow_at_the_first_look_at_which_it_is(pair, monkeypatch):
     for precision in (0.005, 0.01, 0.03):
         Machine(monkeypatch, 1.04, shared_machine(1))
-        result = measure(*pair, precision=precision, limit=600)
+        result = measure(pair, precision=precision, limit=600)
         looks = [speed.FEWEST]
         while looks[-1] < result["pairs"]:
             looks.append(math.ceil(speed.GROWTH * looks[-1]))
@@ -107,7 +121,7 @@ def test_ends_when_the_interval_is_narrow_at_the_first_look_at_which_it_is(pair,
 @pytest.mark.parametrize(("limit", "pairs"), [(0.001, 2), (1.0, 8)])
 def test_ends_when_the_time_is_over(pair, monkeypatch, limit, pairs):
     Machine(monkeypatch, noise=shared_machine(2))
-    result = measure(*pair, precision=1e-9, limit=limit)
+    result = measure(pair, precision=1e-9, limit=limit)
     assert 2 <= result["pairs"] <= pairs
     assert all(math.isfinite(result[key]) for key in ("ratio", "low", "high"))
     assert pairs == 2 or limit <= result["seconds"] < limit + 2 * 3.5 * GRU
@@ -115,7 +129,7 @@ def test_ends_when_the_time_is_over(pair, monkeypatch, limit, pairs):
 
 def test_the_order_within_pairs_is_random(pair, monkeypatch):
     machine = Machine(monkeypatch, noise=shared_machine(3))
-    result = measure(*pair, precision=0.01, limit=60)
+    result = measure(pair, precision=0.01, limit=60)
     samples = [cell for cell, _ in machine.epochs[-2 * result["pairs"] :]]
     assert all(a != b for a, b in zip(samples[::2], samples[1::2], strict=True))
     first = "".join(cell[0] for cell in samples[::2])
@@ -130,21 +144,21 @@ def test_a_load_that_comes_and_goes_keeps_step_with_no_cell(pair, monkeypatch):
         samples, rng = itertools.count(seed), np.random.default_rng(seed)
         noise = lambda now, n=samples, r=rng: math.exp(r.normal(0, 0.02)) * (1.3 if next(n) % 4 == 0 else 1)  # noqa: E731
         Machine(monkeypatch, 1.04, noise)
-        result = measure(*pair, precision=1e-9, limit=6)
+        result = measure(pair, precision=1e-9, limit=6)
         held += result["low"] < 1.04 < result["high"]
     assert held / 60 > 0.85
 
 
 def test_a_sample_is_a_dispatch_as_in_training(tiny, monkeypatch):
     machine = Machine(monkeypatch, 1.25)
-    result = measure(with_cell(tiny, "lstm"), with_cell(tiny, "gru"), precision=0.01, limit=60)
+    result = measure({cell: with_cell(tiny, cell) for cell in ("lstm", "gru")}, precision=0.01, limit=60)
     assert {epochs for _, epochs in machine.epochs} == {3}
     np.testing.assert_allclose(result["gru_seconds"], GRU)  # per epoch
 
 
 def test_of_short_epochs_a_sample_is_several_dispatches(tiny, monkeypatch):
     machine = Machine(monkeypatch, 1.25, base=0.003)
-    result = measure(with_cell(tiny, "lstm"), with_cell(tiny, "gru"), precision=0.01, limit=60)
+    result = measure({cell: with_cell(tiny, cell) for cell in ("lstm", "gru")}, precision=0.01, limit=60)
     assert sorted(machine.epochs[-8:]) == [("gru", 3)] * 4 + [("lstm", 3)] * 4
     assert 12 * 0.003 >= speed.SAMPLE > 6 * 0.003
     np.testing.assert_allclose(result["gru_seconds"], 0.003)
@@ -156,7 +170,7 @@ def test_intervals_hold_the_ratio_as_often_as_they_say(pair, monkeypatch):
     held = 0
     for seed in range(300):
         Machine(monkeypatch, 1.04, shared_machine(seed))
-        result = measure(*pair, precision=0.015, limit=600)
+        result = measure(pair, precision=0.015, limit=600)
         held += result["low"] < 1.04 < result["high"]
     assert 0.91 <= held / 300 <= 0.985
 
@@ -173,11 +187,11 @@ def test_a_signal_ends_it_between_samples(pair, monkeypatch):
     machine = Machine(monkeypatch)
     monkeypatch.setattr(interrupt, "_asked", [2])
     with pytest.raises(interrupt.Interrupted):
-        measure(*pair, precision=0.01, limit=60)
+        measure(pair, precision=0.01, limit=60)
     assert machine.epochs == []
 
 
-KEYS = ["backend", "device", "units", "pairs", "lstm_seconds", "gru_seconds", "ratio", "low", "high", "seconds"]
+KEYS = ["backend", "device", "pairs", "seconds_of", "seconds"]
 WHERE = ["host", "cpu", "cores"]
 
 
@@ -185,31 +199,33 @@ def test_a_study_measures_once(tiny, tmp_path, capsys, monkeypatch):
     tiny.sweep = {"model.cell": ("lstm", "gru"), "data.discount": (0.9, 0.95)}
     measured = []
 
-    def note(lstm, gru, precision, limit):
-        measured.append((lstm.model.cell, gru.model.cell, lstm.data.discount, gru.data.discount, precision, limit))
-        return measure(lstm, gru, precision, limit)
+    def note(contestants, precision, limit):
+        cells = [(name, config.model.cell, config.data.discount) for name, config in contestants.items()]
+        measured.append((cells, precision, limit))
+        return own(contestants, precision, limit)
 
+    own = speed.measure
     monkeypatch.setattr(speed, "measure", note)
     assert execute(validate(tiny), tmp_path, dry_run=False)
     assert not (tmp_path / "speed.json").exists()  # the limit is 0
     tiny.speed.limit = 0.5
     assert execute(validate(tiny), tmp_path, dry_run=False)
     (result,) = json.loads((tmp_path / "speed.json").read_text())
-    assert list(result) == ["train.backend", "limit", "precision", *KEYS, *WHERE]
-    assert list(result.values())[:3] == ["auto", 0.5, 0.005]
-    assert result["pairs"] == len(result["lstm_seconds"]) == len(result["gru_seconds"]) >= 2
-    assert 0 < result["low"] <= result["ratio"] <= result["high"]
-    assert all(0 < seconds < 1 for seconds in result["lstm_seconds"] + result["gru_seconds"])
+    assert list(result) == ["train.backend", "setting", "limit", "precision", *KEYS, *WHERE]
+    assert list(result.values())[:4] == ["auto", {}, 0.5, 0.005]
+    lstm, gru = result["seconds_of"].values()
+    assert result["pairs"] == len(lstm) == len(gru) >= 2
+    assert all(0 < seconds < 1 for seconds in lstm + gru)
     said = capsys.readouterr().out
-    assert "measuring the cells' speed with backend auto, at most 0." in said
-    assert f"times a GRU epoch, {result['pairs']} pairs, on {platform.node()} (" in said
+    assert "measuring the speed of 2 contestants, backend auto, at most 0." in said
+    assert f" s; {result['pairs']} rounds, on {platform.node()} (" in said
     where = f"device cpu, processor {result['cpu']}, {os.cpu_count()} cores of it, on {platform.node()}"
-    assert (tmp_path / "report.md").read_text().count(where) > 1
+    assert (tmp_path / "report.md").read_text().count(where) == 1
     before = (tmp_path / "speed.json").stat().st_mtime_ns
     assert execute(validate(tiny), tmp_path, dry_run=False)
     assert (tmp_path / "speed.json").stat().st_mtime_ns == before
     ((*what, limit),) = measured
-    assert what == ["lstm", "gru", 0.9, 0.9, 0.005]
+    assert what == [[("lstm", "lstm", 0.9), ("gru", "gru", 0.9)], 0.005]
     trained = sum(np.load(path)["seconds_per_epoch"].sum() for path in tmp_path.glob("*/curves.npz"))
     assert limit == pytest.approx(min(0.5, trained))  # no longer than training took
 
@@ -219,10 +235,11 @@ def measured(monkeypatch):
     """What was measured in a study whose runs have all ended, instead of training and measuring."""
     calls = []
 
-    def measure(lstm, gru, precision, limit):
+    def measure(contestants, precision, limit):
+        lstm, gru = contestants.values()
         calls.append((lstm.train.backend, gru.train.backend, lstm.data.discount, limit, precision))
-        seconds = {"lstm_seconds": [0.2, 0.2], "gru_seconds": [0.1, 0.1], "ratio": 2.0, "low": 2.0, "high": 2.0}
-        return {"backend": lstm.train.backend, "device": "a box", "units": 4, "pairs": 2, **seconds, "seconds": 1.0}
+        seconds = {"lstm": [0.2, 0.2], "gru": [0.1, 0.1]}
+        return {"backend": lstm.train.backend, "device": "a box", "pairs": 2, "seconds_of": seconds, "seconds": 1.0}
 
     monkeypatch.setattr(speed, "measure", measure)
     monkeypatch.setattr(timing, "ended", lambda *_, **__: True)
