@@ -53,6 +53,7 @@ KEYS: dict[str, Key] = {
     "data.lookahead": Key(300, whole(1), "steps beyond the last trained one at which the recursion starts"),
     "model.cell": Key("lstm", CELL, "recurrent cell"),
     "model.units": Key(16, whole(1), "hidden units (H)"),
+    "model.parameters": Key(0, whole(0), "units are those with the nearest number of parameters; 0: `model.units`"),
     "model.kernel_init": Key(
         "glorot_uniform",
         MATRIX,

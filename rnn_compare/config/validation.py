@@ -46,6 +46,8 @@ def validate(config: ConfigDict, registered: bool = True) -> ConfigDict:
             f"config.seeds times the axes of config.sweep makes {' × '.join(map(str, counts))} = {math.prod(counts)} "
             f"runs: it must be at most {MOST_RUNS}"
         )
+    if "model.units" in named and (resolved.model.parameters or "model.parameters" in named):
+        raise UserError("config.sweep has the axis model.units, which config.model.parameters chooses: leave one out")
     if registered:
         _check_compared(resolved)
     values = dict(leaves(resolved))

@@ -47,6 +47,8 @@ def load(workdir: Path) -> Results:
         """Not if it was left by a study of other axes, of more values of an axis, or of more seeds."""
         expected, config_then = config | run.about["axes"], run.about["config"]
         keys = config_then.keys() & KEYS.keys() - {"seeds"}
+        if expected["model.parameters"]:
+            keys -= {"model.units"}  # they were chosen, by the parameters
         alike = not different_run({key: expected[key] for key in keys}, {key: config_then[key] for key in keys})
         return alike and place(run.about["axes"]) in order and run.seed < config["seeds"]
 

@@ -7,6 +7,7 @@ from ml_collections import ConfigDict
 
 from rnn_compare.config import leaves, set_value, settings
 from rnn_compare.config.checks import words
+from rnn_compare.study.matching import units_for
 from rnn_compare.workdir.runs import Run
 
 MOST = 100  # bytes of a run's name
@@ -21,6 +22,9 @@ def expand(config: ConfigDict) -> list[Run]:
             for key, value in leaves(config):
                 if key not in ("seeds", "sweep"):
                     set_value(resolved, key, setting.get(key, value))
+            if resolved.model.parameters:
+                model = resolved.model
+                model.units = units_for(model.cell, resolved.data.window, model.parameters)
             runs.append(Run(run_name(resolved.model.cell, setting, seed), setting, seed, resolved.lock()))
     return runs
 
