@@ -3,6 +3,7 @@
 `python -m rnn_compare.report --workdir=DIR` writes them at any time, also while the study runs.
 """
 
+import math
 from pathlib import Path
 
 from matplotlib.figure import Figure
@@ -60,6 +61,11 @@ def draw(results: Results, judged: Judged, width: float = NARROW) -> dict[str, t
     groups = {labels[setting]: [run for run in group if len(run.curves["loss"])]
               for setting, group in results.by_setting().items()}  # fmt: skip
     groups = {name: group for name, group in groups.items() if group}
+    timed = {
+        name: own
+        for name, group in groups.items()
+        if (own := [run for run in group if run.ended and not math.isnan(results.epoch_seconds(run))])
+    }
     post = results.is_the_posts()
     pale = " Pale and wide: the two runs of the post's figure 3, whose setting this is." if post else ""
     so_far = " An open circle: where a run is that has not ended." if results.unfinished else ""
@@ -71,6 +77,11 @@ def draw(results: Results, judged: Judged, width: float = NARROW) -> dict[str, t
             figures.loss(groups, style, width, post),
             "Loss over the epochs. Thick: the median over seeds; band: the middle half of the seeds; thin: every seed. "
             f"A run counts until it diverges.{so_far}{pale}{more}",
+        ),
+        "loss_in_time": (
+            figures.loss(timed, style, width, seconds=results.epoch_seconds) if timed else None,
+            "The same against minutes of training: epochs times the seconds that each takes, measured apart and in "
+            f"turn. Where a thick line is lower, more was reached in that time.{more}",
         ),
         "distributions": (
             figures.distributions(groups, style, width),

@@ -30,7 +30,7 @@ def blocks(title: str, results: Results, judged: Judged, pictures: dict[str, Pic
         *problems(results),
         Heading("Verdicts"),
         *verdicts(results, judged),
-        *shown("Loss curves", pictures, "loss"),
+        *shown("Loss curves", pictures, "loss", "loss_in_time"),
         *shown("Final loss and volatility", pictures, "distributions", "last_loss", "volatility"),
         *distributions(results),
         *shown("Pairs of runs", pictures, "differences"),
@@ -145,8 +145,15 @@ def speed(results: Results) -> Sequence[Block]:
         for name, seconds in found.seconds.items():
             result, _ = found.compared(name, first)
             against = ["1", "–"] if name == first else [number(result.effect, [1]), interval(result, [1])]
-            rows.append([name, number(float(np.median(seconds))), *against, str(len(seconds))])
-        head = [results.kind, "s per epoch, median", f"its time / {named(first)}'s", "95% interval", "rounds"]
+            reached = [run.measures["epochs_to_level"] for run in results.ended
+                       if run.contestant == name and found.serves(run) and run.finished]  # fmt: skip
+            to_level = float(np.median(seconds)) * median(np.array(reached))
+            within = (
+                f"{number(to_level)} ({int(np.isfinite(reached).sum())} of {len(reached)} runs)" if reached else "–"
+            )
+            rows.append([name, number(float(np.median(seconds))), *against, str(len(seconds)), within])
+        head = [results.kind, "s per epoch, median", f"its time / {named(first)}'s", "95% interval", "rounds",
+                "s to a loss of 1, median of those that reach it"]  # fmt: skip
         said += [
             Text(f"Measured apart, epochs of all in turn: {found.label}; {measured_on(found)}."),
             Table(head, rows),

@@ -6,6 +6,7 @@ Those that gain by it can be drawn for a wide screen too.
 
 import csv
 import math
+from collections.abc import Callable
 from importlib import resources
 from typing import Any
 
@@ -35,14 +36,21 @@ def figure_3() -> dict[str, np.ndarray]:
     return {"epoch": epoch, "lstm": lstm, "gru": gru}
 
 
-def loss(groups: dict[str, list[Result]], style: Style, width: float = NARROW, post: bool = False) -> Figure:
-    """Loss against epoch, a panel per setting: every seed thin, the median and the middle half.
+def loss(
+    groups: dict[str, list[Result]],
+    style: Style,
+    width: float = NARROW,
+    post: bool = False,
+    seconds: Callable[[Result], float] | None = None,
+) -> Figure:
+    """Loss against epoch or time, a panel per setting: every seed thin, the median and the middle half.
 
     Args:
         groups: a setting's label -> its runs, none without a curve.
         style: of the study.
         width: of the figure, inches.
         post: whether the setting is that of the post's figure 3, whose curves are drawn too.
+        seconds: what an epoch of a run takes, if losses are drawn against minutes.
     """
     shown = dict(list(groups.items())[:PANELS])
     columns = min(2 if width == NARROW else 4, len(shown))
@@ -61,16 +69,16 @@ def loss(groups: dict[str, list[Result]], style: Style, width: float = NARROW, p
         for cell in style.cells:
             own = [run for run in runs if run.contestant == cell]
             if curves := [run.curves["loss"] for run in own if run.ended]:
-                _curves(axes, curves, cell, style, labels[cell])
+                _curves(axes, curves, cell, style, labels[cell], seconds(own[0]) / 60 if seconds else 1)
             for run in own:
-                if not run.ended:
+                if not run.ended and not seconds:
                     _so_far(axes, run.curves["loss"], cell, style, _so_far_label(everything, cell))
         axes.set_yscale("log")
         log_ticks(axes.yaxis, *axes.get_ylim())
         axes.grid(which="both", alpha=0.2)
     for axes in panels.flat[len(shown) :]:
         axes.set_axis_off()
-    figure.supxlabel("epoch", fontsize=11)
+    figure.supxlabel("minutes of training" if seconds else "epoch", fontsize=11)
     figure.supylabel("loss (summed mean squared errors)", fontsize=11)
     handles = {line.get_label(): line for axes in panels.flat for line in axes.lines if line.get_label()[0] != "_"}
     one_column = (len(shown) > 1 and width == NARROW) or any(len(label) > 45 for label in handles)
@@ -111,19 +119,20 @@ def _name(cell: str) -> str:
     return named(cell)
 
 
-def _curves(axes: Axes, curves: list[np.ndarray], cell: str, style: Style, label: str) -> None:
-    """The curves of one cell, those of runs that diverged ending where they did."""
+def _curves(axes: Axes, curves: list[np.ndarray], cell: str, style: Style, label: str, unit: float) -> None:
+    """The curves of one cell, those of runs that diverged ending where they did; an epoch is so wide."""
     look: Any = {"color": style.colour(cell), "linestyle": style.line(cell)}
     grid = np.full((len(curves), max(map(len, curves))), np.nan)
     for row, curve in zip(grid, curves, strict=True):
         row[: len(curve)] = curve
     grid = grid[:, np.isfinite(grid).any(axis=0)]
     low, middle, high = np.nanpercentile(grid, (25, 50, 75), axis=0) if grid.size else np.zeros((3, 0))
+    x = np.arange(len(middle)) * unit
     if len(curves) > 1:
         # Hundreds of thousands of points: as pixels, they keep the SVG small.
-        axes.plot(grid.T, **look, linewidth=0.5, alpha=0.35, rasterized=True)
-        axes.fill_between(range(len(middle)), low, high, color=look["color"], alpha=0.2, linewidth=0)
-    axes.plot(middle, **look, linewidth=1.6, label=label)
+        axes.plot(x, grid.T, **look, linewidth=0.5, alpha=0.35, rasterized=True)
+        axes.fill_between(x, low, high, color=look["color"], alpha=0.2, linewidth=0)
+    axes.plot(x, middle, **look, linewidth=1.6, label=label)
 
 
 def _so_far(axes: Axes, curve: np.ndarray, cell: str, style: Style, label: str) -> None:

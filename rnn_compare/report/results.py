@@ -174,6 +174,11 @@ class Results(NamedTuple):
         """All that the study compares, in the order of its axes."""
         return contestants(self.config)
 
+    def epoch_seconds(self, run: Result) -> float:
+        """What an epoch of a run's kind takes, measured in turn with the others; NaN where that was not."""
+        found = next((speed.seconds for speed in self.speeds if speed.serves(run)), {})
+        return float(np.median(found[run.contestant])) if run.contestant in found else math.nan
+
     @property
     def ended(self) -> list[Result]:
         """The runs that have ended."""

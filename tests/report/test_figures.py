@@ -156,3 +156,16 @@ def test_a_run_that_has_not_ended_is_drawn_as_far_as_it_is_and_apart_from_the_me
     assert lines["GRU, median of 10 seeds"].get_ydata()[-1] > 0.5
     assert "An open circle: where a run is that has not ended." in caption
     assert len(figures.distributions({"all": results.runs}, Style(results.runs)).axes[0].lines[2].get_ydata()) == 10
+
+
+def test_against_time_a_curve_is_as_long_as_its_epochs_took(study):
+    study.speed(auto=(1.99, 2.01))
+    results = load(study.folder)
+    assert results.epoch_seconds(results.runs[0]) == pytest.approx(0.1, rel=1e-2)  # twice the GRU's 0.05
+    drawn = report.draw(results, {})
+    (axes,) = drawn["loss_in_time"][0].axes
+    ends = {line.get_label().split(",")[0]: line.get_xdata()[-1] for line in axes.lines if line.get_label()[0] != "_"}
+    epochs = study.epochs - 1
+    assert ends == {"LSTM": pytest.approx(epochs * 0.1 / 60, rel=1e-2), "GRU": pytest.approx(epochs * 0.05 / 60)}
+    _, markdown = study.write()
+    assert "s to a loss of 1" in markdown
