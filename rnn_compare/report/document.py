@@ -1,13 +1,15 @@
 """A document as blocks, each of which can be written as HTML and as Markdown.
 
-The HTML is one file that loads nothing: pictures are in it, there is no script, and its Content-Security-Policy forbids
+The HTML is one file that loads nothing: pictures and a short script are in it, and its Content-Security-Policy forbids
 the browser any request. All text is escaped here and nowhere else.
 """
 
 import base64
+import hashlib
 import re
 from collections.abc import Sequence
 from html import escape
+from importlib import resources
 from typing import NamedTuple, Protocol
 from urllib.parse import quote
 
@@ -187,11 +189,14 @@ class Picture(NamedTuple):
 def html(title: str, blocks: Sequence[Block]) -> str:
     """The document as one HTML file."""
     body = "\n".join(block.html() for block in blocks)
+    script = resources.files("rnn_compare.report").joinpath("tables.js").read_text()
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     return f"""<!DOCTYPE html>
 <html lang="en">
 <head>
 <meta charset="utf-8">
-<meta http-equiv="Content-Security-Policy" content="default-src 'none'; img-src data:; style-src 'unsafe-inline'">
+<meta http-equiv="Content-Security-Policy" content="default-src 'none'; img-src data:; style-src 'unsafe-inline';
+script-src 'sha256-{digest}'">
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <meta name="color-scheme" content="light dark">
 <title>{escape(title)}</title>
@@ -199,6 +204,7 @@ def html(title: str, blocks: Sequence[Block]) -> str:
 </head>
 <body>
 {body}
+<script>{script}</script>
 </body>
 </html>
 """
@@ -262,6 +268,11 @@ figcaption { max-width: 46rem; font-size: .9rem; color: var(--faint) }
 .wide { overflow-x: auto; margin: 1rem 0 }
 table { border-collapse: collapse; font-size: .9rem; font-variant-numeric: tabular-nums }
 th, td { padding: .2rem .7rem .2rem 0; border-bottom: 1px solid var(--line); text-align: left; vertical-align: top }
+th[tabindex] { cursor: pointer }
+th[aria-sort=ascending]::after { content: " ↑" }
+th[aria-sort=descending]::after { content: " ↓" }
+input[type=search] { font: inherit; padding: .2rem .4rem; max-width: 100%; border: 1px solid var(--edge);
+  background: var(--page); color: var(--text) }
 th { border-bottom-color: var(--edge); vertical-align: bottom; max-width: 8rem }
 td { white-space: nowrap }
 .number { text-align: right }
@@ -271,7 +282,7 @@ pre { padding: .6rem; background: var(--code); overflow-x: auto; font-size: .85r
 @media (min-width: 84rem) { body { max-width: 80rem } }
 @media print {
   body { max-width: none; padding: 0; font-size: 10pt }
-  nav { display: none }
+  nav, input { display: none }
   figure, figure.both { max-width: 640px }
   h2, h3 { break-after: avoid }
   tr { break-inside: avoid }

@@ -1,5 +1,8 @@
+import base64
+import hashlib
 import json
 import re
+from pathlib import Path
 
 import pytest
 
@@ -16,7 +19,11 @@ def test_nothing_is_executed_and_nothing_is_loaded(study, curve):
         json.dumps({"command": evil, "cpu": evil, "packages": {"jax": evil}})
     )
     html, markdown = study.write(drawn=True)
-    assert "<script" not in html
+    (script,) = re.findall("<script>(.*?)</script>", html, re.DOTALL)
+    assert script == Path(document.__file__).with_name("tables.js").read_text()
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    assert f"script-src 'sha256-{digest}'" in html
+    assert html.count("<script") == 1
     assert "failed: &lt;script&gt;" in html
     assert 'href="javascript%3Aalert%281%29/"' in html
     links = re.findall(r'(?:src|srcset|href)="?([^"\s>]+)', html)
