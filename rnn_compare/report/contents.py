@@ -12,6 +12,7 @@ from rnn_compare.report.numbers import better, interval, named, number
 from rnn_compare.report.reproduction import reproduction
 from rnn_compare.report.results import Result, Results
 from rnn_compare.report.verdicts import Judged, in_short, measured_on, tallies, verdicts
+from rnn_compare.statistics.interval import mean_interval
 from rnn_compare.statistics.measures import interquartile_mean, median
 from rnn_compare.statistics.paired import paired
 
@@ -37,6 +38,7 @@ def blocks(title: str, results: Results, judged: Judged, pictures: dict[str, Pic
         *comparison(results),
         *every_measure(results),
         *shown("What a network learned", pictures, "predictions", "held_out"),
+        *policy(results),
         *speed(results),
         Heading("All runs"),
         all_runs(results),
@@ -121,6 +123,45 @@ def distributions(results: Results) -> Sequence[Block]:
         return []
     return [Table(["setting", results.kind, "finished", *head], rows),
             Text("IQM: the interquartile mean, that without the lowest and the highest quarter.")]  # fmt: skip
+
+
+def policy(results: Results) -> Sequence[Block]:
+    """What the learned values are worth as a policy on unseen prices; nothing where no run says."""
+    rows: list[list[str]] = []
+    for name, cell, runs in groups(results):
+        found = [run.about["policy"] for run in runs if run.finished and run.about.get("policy")]
+        profit, trades, best = (
+            np.array([float(said[key]) for said in found]) for key in ("profit", "trades", "best_profit")
+        )
+        if not len(profit):
+            continue
+        low, high = mean_interval(profit)
+        ends = "no interval" if np.isnan(low) else f"{number(low)} to {number(high)}"
+        rows.append([name, cell, str(len(profit)), number(float(profit.mean())), ends, number(float(best.mean())),
+                     number(float((best - profit).mean())), f"{100 * float(profit.mean() / best.mean()):.0f}%",
+                     number(float(trades.mean()))])  # fmt: skip
+    if not rows:
+        return []
+    head = [
+        "setting",
+        results.kind,
+        "runs",
+        "profit",
+        "95% interval",
+        "best possible",
+        "regret",
+        "of the best",
+        "trades",
+    ]
+    return [
+        Heading("What it earns"),
+        Table(head, rows),
+        Text("On held-out prices, taking at every step the action that the network values most; per 1,000 steps of a "
+             "sequence, in the price's unit, trade costs paid, nothing discounted; means over the seeds that finished. "
+             "The best possible policy knows the future, and to never trade earns 0. Prices are made up, with waves "
+             "that can be learnt: no market is so kind. Discounted values are learnt, so not even a perfect "
+             "network need reach the best possible."),
+    ]  # fmt: skip
 
 
 def speed(results: Results) -> Sequence[Block]:

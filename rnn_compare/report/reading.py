@@ -21,6 +21,7 @@ from rnn_compare.workdir.runs import DIVERGED, FAILED, FINISHED, as_json, comple
 from rnn_compare.workdir.tensorboard import read_events
 
 T = TypeVar("T")
+POLICY = "profit", "trades", "best_profit"
 AGAIN = "give the same command to train it again"
 
 
@@ -128,6 +129,7 @@ def read_run(folder: Path, axes: list[str], compared: tuple[str, ...]) -> Result
         if content["status"] not in (FINISHED, DIVERGED, FAILED):
             raise ValueError("its status is none")
         float((content.get("held_out") or {}).get("loss", math.nan))
+        {key: float(content["policy"][key]) for key in POLICY if content.get("policy")}
         return placed(content, axes)
 
     run = read(path, about, anew(folder))

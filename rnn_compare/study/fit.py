@@ -170,7 +170,8 @@ def follow(
             write_atomically(workdir / run.name / f"{name}.npz", as_npz(arrays))
         ended = {"status": DIVERGED if r in diverged else FINISHED, "diverged_at": diverged.get(r)}
         made_by = code[run.name] | package()
-        runs.write(run, workdir, **ended, parameters=trainer.parameters, held_out=unseen.losses, code=made_by)
+        seen_anew = {"held_out": unseen.losses, "policy": unseen.policy}
+        runs.write(run, workdir, **ended, parameters=trainer.parameters, **seen_anew, code=made_by)
     forget_ended(workdir)
 
 

@@ -95,6 +95,51 @@ def action_values(price: jax.Array, discount: float, trade_cost: float) -> jax.A
     return jax.lax.scan(backward, nothing, change, reverse=True)[1]
 
 
+def play(values: jax.Array, change: jax.Array, trade_cost: float) -> tuple[jax.Array, jax.Array]:
+    """What it earns to take the most valued action at every step, from no position on.
+
+    Args:
+        values: of the actions at each step, in the order of `ACTIONS`, [S, B, 7].
+        change: the price's from each step to the next, [S, B].
+        trade_cost: price of one change of position.
+
+    Returns:
+        The profit, undiscounted, and how often the position was changed; each [B].
+    """
+    names, worth = list(POSITIONS), jnp.array(list(POSITIONS.values()))
+    ends = np.cumsum([len(actions) for actions in ACTIONS.values()])
+
+    def step(state: tuple, now: tuple) -> tuple[tuple, None]:
+        (position, profit, trades), (q, change) = state, now
+        moves = [
+            jnp.array([names.index(to) for to in actions])[jnp.argmax(part, axis=-1)]
+            for actions, part in zip(ACTIONS.values(), jnp.split(q, ends[:-1], axis=-1), strict=True)
+        ]
+        to = jnp.choose(position, moves, mode="clip")
+        moved = to != position
+        return (to, profit + worth[to] * change - trade_cost * moved, trades + moved), None
+
+    start = jnp.full(change.shape[1:], names.index("flat"))
+    nothing = jnp.zeros(change.shape[1:])
+    (_, profit, trades), _ = jax.lax.scan(step, (start, nothing, nothing), (values, change))
+    return profit, trades
+
+
+def best_profit(change: jax.Array, trade_cost: float) -> jax.Array:
+    """The most that any policy with the same actions could have earned, the future being known; [S, B] -> [B].
+
+    By dynamic programming from the end (Bellman 1957), without discount.
+    """
+
+    def backward(best: dict[str, jax.Array], change: jax.Array) -> tuple[dict[str, jax.Array], None]:
+        worth = {p: value * change + best[p] for p, value in POSITIONS.items()}
+        options = {p: [worth[to] - trade_cost * (to != p) for to in ACTIONS[p]] for p in POSITIONS}
+        return {p: jnp.max(jnp.stack(values), axis=0) for p, values in options.items()}, None
+
+    nothing = dict.fromkeys(POSITIONS, jnp.zeros_like(change[0]))
+    return jax.lax.scan(backward, nothing, change, reverse=True)[0]["flat"]
+
+
 def make_batch(key: jax.Array, config: Price) -> Batch:
     """The inputs and targets of one run.
 

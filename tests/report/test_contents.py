@@ -118,3 +118,22 @@ def test_no_more_problems_are_listed_than_one_reads(study):
     _, markdown = study.write()
     assert markdown.count(" away and give the same command") == 20
     assert "2 more are not listed." in markdown
+
+
+def test_what_the_learnt_values_earn_is_said_beside_the_best_possible(make_study, curve):
+    study = make_study(7)
+    for seed in range(7):
+        for cell, profit in {"lstm": 40.0, "gru": 60.0}.items():
+            study.add(cell, seed, curve(1, 0.1),
+                      policy={"profit": profit + seed, "trades": 12.0, "best_profit": 126.0})  # fmt: skip
+    _, markdown = study.write()
+    assert "## What it earns" in markdown
+    (row,) = re.findall(r"^\| all +\| gru +\| 7 +\| 63 .*$", markdown, re.MULTILINE)
+    cells = [cell.strip() for cell in row.strip("|").split("|")]
+    assert cells[5:] == ["126", "63", "50%", "12"]
+    low, high = map(float, cells[4].split(" to "))
+    assert low < 63 < high
+
+
+def test_a_study_of_an_earlier_version_says_nothing_of_what_it_earns(study):
+    assert "What it earns" not in study.write()[1]

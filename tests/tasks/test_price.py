@@ -179,3 +179,35 @@ def test_fingerprint(section):
     again = make_batch(jax.random.key(0), section)
     assert np.array_equal(batch.inputs, again.inputs)
     assert np.array_equal(batch.targets, again.targets)
+
+
+def every_policy(change, trade_cost):
+    """The best profit of one sequence by trying all paths."""
+    paths = {("flat",): 0.0}
+    for step in change:
+        paths = {
+            (*path, to): profit + data.POSITIONS[to] * step - trade_cost * (to != path[-1])
+            for path, profit in paths.items()
+            for to in data.ACTIONS[path[-1]]
+        }
+    return max(paths.values())
+
+
+def test_no_policy_earns_more_than_the_best_and_undiscounted_true_values_earn_it():
+    prices_ = np.cumsum(np.random.default_rng(0).normal(size=(9, 6)), axis=0).astype(np.float32)
+    change = np.diff(prices_, axis=0)
+    best = data.best_profit(change, 0.7)
+    np.testing.assert_allclose(best, [every_policy(column, 0.7) for column in change.T], rtol=1e-5, atol=1e-5)
+    profit, trades = data.play(data.action_values(prices_, 1.0, 0.7), change, 0.7)
+    np.testing.assert_allclose(profit, best, rtol=1e-5, atol=1e-5)
+    assert (np.asarray(trades) <= 8).all()
+
+
+def test_a_policy_pays_for_each_change_of_position():
+    values = np.zeros((3, 1, 7), np.float32)
+    values[0, 0, 2] = 1  # from flat to long
+    values[1, 0, 5] = 1  # from long to long
+    values[2, 0, 6] = 1  # from long to flat
+    profit, trades = data.play(values, np.array([[1.0], [2.0], [5.0]], np.float32), 0.5)
+    assert float(profit[0]) == 1 + 2 - 2 * 0.5
+    assert float(trades[0]) == 2
