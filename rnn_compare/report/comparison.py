@@ -8,7 +8,7 @@ from scipy.stats import rankdata
 from rnn_compare.report.claims import least_pairs, values
 from rnn_compare.report.document import Block, Heading, Table, Text
 from rnn_compare.report.numbers import interval, number
-from rnn_compare.report.results import Result, Results
+from rnn_compare.report.results import Result, Results, parameters
 from rnn_compare.statistics.measures import interquartile_mean, median
 from rnn_compare.statistics.ranking import Ranking, compare, critical_difference
 
@@ -69,9 +69,8 @@ def ranks(results: Results, ranking: Ranking) -> Table:
     for name, mean_rank in ranking.mean_ranks.items():
         runs = [run for run in results.ended if run.contestant == name]
         of = values(runs, results.config["compare.measure"])
-        parameters = {str(run.about.get("parameters") or "–") for run in runs}
         alike = [other for other in ranking.mean_ranks if other != name and ranking.pairs[name, other].alike]
-        rows.append([name, place(ranking.ranks[name]), number(mean_rank), " or ".join(sorted(parameters)),
+        rows.append([name, place(ranking.ranks[name]), number(mean_rank), parameters(runs),
                      f"{int(np.isfinite(of).sum())} of {len(runs)}", number(median(of)), number(interquartile_mean(of)),
                      ", ".join(alike) or "–"])  # fmt: skip
     return Table([results.kind, "place", "mean rank", "parameters", "finished", "median", "IQM", "as good as equal to"],

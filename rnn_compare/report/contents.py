@@ -10,7 +10,7 @@ from rnn_compare.report.comparison import comparison
 from rnn_compare.report.document import Block, Contents, Heading, Link, Picture, Table, Text
 from rnn_compare.report.numbers import better, interval, named, number
 from rnn_compare.report.reproduction import reproduction
-from rnn_compare.report.results import Result, Results
+from rnn_compare.report.results import Result, Results, parameters
 from rnn_compare.report.verdicts import Judged, in_short, measured_on, tallies, verdicts
 from rnn_compare.statistics.interval import mean_interval
 from rnn_compare.statistics.measures import interquartile_mean, median
@@ -116,12 +116,12 @@ def distributions(results: Results) -> Sequence[Block]:
         columns = [np.array([run.measures[name] for run in finished]) for name in
                    ("final_loss", "volatility", "spikes", "held_out_loss")]  # fmt: skip
         middles = [number(x) for values in columns for x in (median(values), interquartile_mean(values))]
-        rows.append([name, cell, f"{len(finished)} of {len(runs)}", *middles])
+        rows.append([name, cell, parameters(runs), f"{len(finished)} of {len(runs)}", *middles])
     names = ("final loss", "volatility", "spikes", "held-out loss")
     head = [f"{name}, {middle}" for name in names for middle in ("median", "IQM")]
     if not rows:
         return []
-    return [Table(["setting", results.kind, "finished", *head], rows),
+    return [Table(["setting", results.kind, "parameters", "finished", *head], rows),
             Text("IQM: the interquartile mean, that without the lowest and the highest quarter.")]  # fmt: skip
 
 
@@ -137,14 +137,16 @@ def policy(results: Results) -> Sequence[Block]:
             continue
         low, high = mean_interval(profit)
         ends = "no interval" if np.isnan(low) else f"{number(low)} to {number(high)}"
-        rows.append([name, cell, str(len(profit)), number(float(profit.mean())), ends, number(float(best.mean())),
-                     number(float((best - profit).mean())), f"{100 * float(profit.mean() / best.mean()):.0f}%",
-                     number(float(trades.mean()))])  # fmt: skip
+        earned = [profit.mean(), best.mean(), (best - profit).mean(), trades.mean()]
+        mean, possible, regret, traded = (number(float(x)) for x in earned)
+        share = f"{100 * float(profit.mean() / best.mean()):.0f}%"
+        rows.append([name, cell, parameters(runs), str(len(profit)), mean, ends, possible, regret, share, traded])
     if not rows:
         return []
     head = [
         "setting",
         results.kind,
+        "parameters",
         "runs",
         "profit",
         "95% interval",
@@ -170,12 +172,13 @@ def speed(results: Results) -> Sequence[Block]:
     for name, cell, runs in groups(results):
         times = np.array([run.measures["seconds_per_epoch"] for run in runs])
         total = sum(run.measures["seconds"] for run in runs)
-        rows.append([name, cell, str(len(runs)), number(median(times)), number(total)])
+        rows.append([name, cell, parameters(runs), str(len(runs)), number(median(times)), number(total)])
     if not rows:
         return []
     said: list[Block] = [
         Heading("Speed"),
-        Table(["setting", results.kind, "runs", "s per epoch and run, median", "training time, s, sum over runs"],
+        Table(["setting", results.kind, "parameters", "runs", "s per epoch and run, median",
+               "training time, s, sum over runs"],
               rows),
         Text(f"All training together took {duration(sum(run.measures['seconds'] for run in results.ended))}. These "
              "seconds are those of stacked runs, a cohort after another, and no measurement of which is faster."),

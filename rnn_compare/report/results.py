@@ -2,6 +2,7 @@
 
 import json
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -213,6 +214,11 @@ class Results(NamedTuple):
             return False
         config = self.runs[0].about["config"]
         return all(config.get(key) == DEFAULTS[key] for key in POST)
+
+
+def parameters(runs: Iterable[Result]) -> str:
+    """How many parameters these runs have."""
+    return " or ".join(dict.fromkeys(str(run.about.get("parameters") or "–") for run in runs))
 
 
 def label(setting: Setting) -> str:

@@ -52,9 +52,14 @@ def write_speed(config: ConfigDict, runs: list[Run], workdir: Path, call: Call) 
         trained = [run for run in ours if ended(run, workdir, retry_failed=True)]
         configs = {contestant(compared, dict(leaves(run.config))): run.config for run in reversed(trained)}
         names = dict.fromkeys(contestant(compared, dict(leaves(run.config))) for run in ours)
-        before = next((old for old in measured.values() if old["train.backend"] == about["train.backend"]
-                       and old.get("setting", {}).items() <= about["setting"].items()), {})  # fmt: skip
-        if asked.items() <= before.items() or len(configs) < 2:
+        there = any(
+            old["train.backend"] == about["train.backend"]
+            and old.get("setting", {}).items() <= about["setting"].items()
+            and asked.items() <= old.items()
+            and configs.keys() <= old.get("seconds_of", {"lstm": [], "gru": []}).keys()
+            for old in measured.values()
+        )
+        if there or len(configs) < 2:
             continue
         limit = min(config.speed.limit, training_seconds(ours, workdir))
         what = "".join(f", {key} {value}" for key, value in about["setting"].items())

@@ -128,10 +128,10 @@ def test_what_the_learnt_values_earn_is_said_beside_the_best_possible(make_study
                       policy={"profit": profit + seed, "trades": 12.0, "best_profit": 126.0})  # fmt: skip
     _, markdown = study.write()
     assert "## What it earns" in markdown
-    (row,) = re.findall(r"^\| all +\| gru +\| 7 +\| 63 .*$", markdown, re.MULTILINE)
+    (row,) = re.findall(r"^\| all +\| gru +\| 99 +\| 7 +\| 63 .*$", markdown, re.MULTILINE)
     cells = [cell.strip() for cell in row.strip("|").split("|")]
-    assert cells[5:] == ["126", "63", "50%", "12"]
-    low, high = map(float, cells[4].split(" to "))
+    assert cells[6:] == ["126", "63", "50%", "12"]
+    low, high = map(float, cells[5].split(" to "))
     assert low < 63 < high
 
 

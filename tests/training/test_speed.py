@@ -293,3 +293,22 @@ def test_a_sample_trains_as_many_epochs_as_it_says(tiny):
     cohort.compile()
     assert speed.seconds_per_epoch(cohort, 5, 3) > 0
     assert {int(leaf[0]) for name, leaf in cohort.snapshot().items() if name.endswith("count")} == {5}
+
+
+def test_all_are_measured_again_when_one_more_is_compared(tiny, tmp_path, monkeypatch):
+    calls = []
+
+    def measure(contestants, precision, limit):
+        calls.append(list(contestants))
+        return {"backend": "cpu", "device": "a box", "pairs": 2, "seconds_of": dict.fromkeys(contestants, [0.1, 0.1])}
+
+    monkeypatch.setattr(speed, "measure", measure)
+    monkeypatch.setattr(timing, "ended", lambda *_, **__: True)
+    monkeypatch.setattr(timing, "training_seconds", lambda *_: 100.0)
+    tiny.speed.limit = 0.5
+    for units in ((4, 8), (4, 8), (4, 8, 16)):
+        tiny.compare.axis, tiny.sweep = "model.units", {"model.units": units, "data.window": (1, 2)}
+        write_speed(validate(tiny), expand(validate(tiny)), tmp_path, Local().call)
+    assert calls == 2 * [["4", "8"]] + 2 * [["4", "8", "16"]]  # at both windows, which change the program
+    found = json.loads((tmp_path / "speed.json").read_text())
+    assert [entry["setting"] for entry in found] == [{"data.window": 1}, {"data.window": 2}]
