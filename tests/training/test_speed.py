@@ -300,7 +300,12 @@ def test_all_are_measured_again_when_one_more_is_compared(tiny, tmp_path, monkey
 
     def measure(contestants, precision, limit):
         calls.append(list(contestants))
-        return {"backend": "cpu", "device": "a box", "pairs": 2, "seconds_of": dict.fromkeys(contestants, [0.1, 0.1])}
+        return {
+            "backend": "cpu",
+            "device": "a box",
+            "pairs": 2,
+            "seconds_of": {name: [0.1, 0.1] for name in contestants},
+        }
 
     monkeypatch.setattr(speed, "measure", measure)
     monkeypatch.setattr(timing, "ended", lambda *_, **__: True)
