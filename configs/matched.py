@@ -1,7 +1,7 @@
 """matched: three cells at 16 units, and with some 2,000 parameters each; six contestants, ten seeds.
 
 Command:  python -m rnn_compare.main --config=configs/matched.py
-Hardware: 2 CPU cores, 3 GB of memory.  Time: 12 minutes.
+Hardware: 2 CPU cores, 3 GB of memory.  Time: 15 minutes.
 Result:   experiments/matched/README.md
 """
 

@@ -81,7 +81,9 @@ def loss(
     figure.supxlabel("minutes of training" if seconds else "epoch", fontsize=11)
     figure.supylabel("loss (summed mean squared errors)", fontsize=11)
     handles = {line.get_label(): line for axes in panels.flat for line in axes.lines if line.get_label()[0] != "_"}
-    one_column = (len(shown) > 1 and width == NARROW) or any(len(label) > 45 for label in handles)
+    one_column = (len(shown) > 1 and width == NARROW) or any(
+        len(label) > (38 if width == NARROW else 60) for label in handles
+    )
     figure.legend(list(handles.values()), list(handles), loc="outside upper center", ncols=1 if one_column else 2,
                   columnspacing=1, fontsize=8.5, frameon=False)  # fmt: skip
     return figure

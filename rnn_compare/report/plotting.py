@@ -53,7 +53,8 @@ class Style:
 
     def line(self, cell: str) -> str:
         """Its dashes."""
-        return LINES[self._places[cell] % len(LINES)]
+        place = self._places[cell]
+        return LINES[(place + max(0, place - len(COLOURS)) // len(OTHERS)) % len(LINES)]  # another where colours repeat
 
     def marker(self, cell: str) -> str:
         """Its marker."""

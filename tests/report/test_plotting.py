@@ -1,10 +1,12 @@
 import itertools
+import json
 
 import numpy as np
 import pytest
 from matplotlib.figure import Figure
 
-from rnn_compare.report.plotting import NARROW, canvas, filled, log_ticks, log_x
+from rnn_compare.report.plotting import NARROW, Style, canvas, filled, log_ticks, log_x
+from rnn_compare.report.reading import load
 
 
 @pytest.mark.parametrize(
@@ -49,3 +51,13 @@ def test_a_logarithmic_axis_has_at_least_three_labels_that_do_not_overlap(low, r
     assert len({label.get_text() for label in labels}) == len(labels) >= 3
     boxes = [label.get_window_extent() for label in labels]
     assert all(left.x1 < right.x0 for left, right in itertools.pairwise(boxes))
+
+
+def test_sixteen_contestants_beside_the_two_are_told_apart_by_colour_and_dashes(make_study, curve):
+    study = make_study(1, {"model.units": tuple(range(1, 17))})
+    study.config |= {"compare.axis": "model.units"}
+    (study.folder / "config.json").write_text(json.dumps({"format": 1, **study.config}))
+    for units in range(1, 17):
+        study.add("lstm", 0, curve(1, 0.1), f"lstm-{units}", {"model.units": units})
+    style = Style(load(study.folder).runs)
+    assert len({(style.colour(name), style.line(name)) for name in style.cells}) == 16
