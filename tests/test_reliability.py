@@ -194,7 +194,8 @@ def test_a_study_killed_30_times_goes_on_to_the_bit(start, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("number", "code"), [(signal.SIGTERM, 143), pytest.param(signal.SIGINT, 130, marks=pytest.mark.slow)]
+    ("number", "code"),
+    [pytest.param(*how, marks=pytest.mark.slow) for how in ((signal.SIGTERM, 143), (signal.SIGINT, 130))],
 )
 def test_a_signal_saves_and_says_how_to_go_on(start, undisturbed, go_on, tmp_path, number, code):
     process = start(tmp_path)
@@ -224,9 +225,7 @@ def test_the_second_signal_ends_at_once(start, tmp_path):
 
 
 # Files larger than this cannot be written: the config, event files, the figure.
-@pytest.mark.parametrize(
-    "limit", [60_000, pytest.param(500, marks=pytest.mark.slow), pytest.param(120_000, marks=pytest.mark.slow)]
-)
+@pytest.mark.parametrize("limit", [pytest.param(limit, marks=pytest.mark.slow) for limit in (500, 60_000, 120_000)])
 def test_a_full_disk_is_one_sentence_and_nothing_is_lost(start, undisturbed, go_on, tmp_path, limit):
     process = start(tmp_path, before=("-c", LIMITED, str(limit)))
     _, problems, code = end(process)

@@ -23,6 +23,7 @@ def test_no_other_number_of_units_comes_nearer(cell, parameters, window):
     assert found == min(range(1, 300), key=lambda units: abs(by_hand(cell, units, window) - parameters))
 
 
+@pytest.mark.slow
 def test_a_study_of_matched_cells_is_one_of_the_units_it_chose(tiny, tmp_path):
     tiny.model.parameters = 150
     tiny.sweep = {"model.cell": ("lstm", "gru")}

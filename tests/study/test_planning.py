@@ -14,6 +14,7 @@ from rnn_compare.training import program, start
 pytestmark = pytest.mark.usefixtures("no_figures")
 
 
+@pytest.mark.slow
 def test_one_program_per_cohort_and_one_for_all_data(tiny, tmp_path, monkeypatch):
     """Planned and trained: three shapes, each with several seeds, rates and data values."""
     tiny.model.units, tiny.seeds = 7, 3  # sizes of this test alone: what others compiled would not be counted

@@ -83,6 +83,7 @@ def test_a_checkpoint_of_another_version_is_told_and_kept(tiny, tmp_path, monkey
     assert execute(validate(tiny), tmp_path, dry_run=False)
 
 
+@pytest.mark.slow
 def test_two_studies_with_runs_of_one_name_do_not_go_on_from_each_other(
     tiny, tmp_path, monkeypatch, capsys, assert_same_results
 ):
