@@ -129,7 +129,8 @@ def read_run(folder: Path, axes: list[str], compared: tuple[str, ...]) -> Result
         if content["status"] not in (FINISHED, DIVERGED, FAILED):
             raise ValueError("its status is none")
         float((content.get("held_out") or {}).get("loss", math.nan))
-        {key: float(content["policy"][key]) for key in POLICY if content.get("policy")}
+        for key in POLICY if content.get("policy") else ():
+            float(content["policy"][key])
         return placed(content, axes)
 
     run = read(path, about, anew(folder))

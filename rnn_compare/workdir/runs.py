@@ -53,10 +53,10 @@ def complete(config: dict[str, Any]) -> dict[str, Any]:
 
 def different(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
     """The keys that make a study's results by one config, as JSON, no results of the other."""
-    if "claims.faster" in old:  # of version 0.1, which knew the post's claims alone
-        old = {key: value for key, value in old.items() if key not in ("claims.faster", "claims.faster_margin")}
-        old["claims.list"] = new.get("claims.list", DEFAULTS["claims.list"])
+    of_version_0_1 = "claims.faster" in old  # which knew the post's claims alone, and stated none
     old, new = complete(old), complete(new)
+    if of_version_0_1:
+        old["claims.list"] = new["claims.list"]
     return [key for key in old | new if old.get(key) != new.get(key) and not (key in KEYS and KEYS[key].free)]
 
 
