@@ -154,7 +154,7 @@ def judge(results: Results, runs: list[Result]) -> list[Verdict]:
     if not any({claim.top, claim.bottom} <= there for claim in claims(results)):
         return []
     judges: list[Callable[[float], Verdict]] = [
-        of_speed(claim, next((speed for speed in results.speeds if speed.serves(runs[0])), None))
+        of_speed(claim, results.speed_of(runs[0]))
         if claim.measure is None
         else of_runs(claim, runs, least_pairs(results))
         for claim in claims(results)

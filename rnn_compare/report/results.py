@@ -175,10 +175,16 @@ class Results(NamedTuple):
         """All that the study compares, in the order of its axes."""
         return contestants(self.config)
 
+    def speed_of(self, run: Result) -> Speed | None:
+        """The measurement at a run's setting, if there is one."""
+        return next((speed for speed in self.speeds if speed.serves(run)), None)
+
     def epoch_seconds(self, run: Result) -> float:
-        """What an epoch of a run's kind takes, measured in turn with the others; NaN where that was not."""
-        found = next((speed.seconds for speed in self.speeds if speed.serves(run)), {})
-        return float(np.median(found[run.contestant])) if run.contestant in found else math.nan
+        """The seconds that an epoch of a run's kind takes, in turn with the others; NaN where that was not measured."""
+        found = self.speed_of(run)
+        return (
+            float(np.median(found.seconds[run.contestant])) if found and run.contestant in found.seconds else math.nan
+        )
 
     @property
     def ended(self) -> list[Result]:
