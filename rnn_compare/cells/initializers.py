@@ -61,6 +61,11 @@ def orthonormal(columns: jax.Array) -> jax.Array:
     return jax.lax.fori_loop(0, columns.shape[1], settle, columns)
 
 
+def uniform_units(key: jax.Array, shape: tuple[int, int], dtype: jnp.dtype = jnp.float32) -> jax.Array:
+    """Uniform on ±1/√n, n columns."""
+    return jax.random.uniform(key, shape, dtype, -1, 1) / shape[1] ** 0.5
+
+
 # Fan-in and fan-out are those of the whole (rows, n·H) matrix. Keras' normal variants are truncated at two standard
 # deviations and rescaled to the variance they are named for, and so are JAX's.
 MATRICES: dict[str, Initializer] = {
@@ -76,6 +81,9 @@ MATRICES: dict[str, Initializer] = {
     "orthogonal_half": orthogonal(0.5),
     "identity": identity(1.0),
     "identity_half": identity(0.5),
+    # With `_per_gate` behind it PyTorch's recurrent layers, ±1/√H.
+    "uniform_units": uniform_units,
+    "unit_interval": jax_init.uniform(1.0),
     "zeros": jax_init.zeros,
 }
 
@@ -107,6 +115,7 @@ class Gated(Protocol):
     gates: ClassVar[tuple[str, ...]]
     keeps: ClassVar[tuple[str, ...]]
     admits: ClassVar[tuple[str, ...]]
+    replaces: ClassVar[tuple[str, ...]]
     opens: ClassVar[tuple[str, ...]]
 
 
@@ -115,20 +124,21 @@ Bias = Callable[[jax.Array, Gated], jax.Array]
 
 def _constant(value: float) -> Bias:
     def init(key: jax.Array, cell: Gated) -> jax.Array:
-        return _rows(cell, {gate: jnp.array(value) for gate in _keeping(cell)})
+        return _kept(cell, jnp.array(value))
 
     return init
 
 
-def _keeping(cell: Gated) -> tuple[str, ...]:
-    """The gates that keep.
+def _kept(cell: Gated, value: jax.Array, admits: jax.Array | None = None) -> jax.Array:
+    """The biases with which as much is kept: `value` for the gates that keep, its negative for those that replace.
 
     Raises:
-        ValueError: the cell names none, so that an initializer of theirs would do nothing, silently.
+        ValueError: the cell names neither, so that an initializer of theirs would do nothing, silently.
     """
-    if not cell.keeps:
-        raise ValueError(f"{type(cell).__name__} does not say which of its gates keep the past (`keeps`)")
-    return cell.keeps
+    if not (cell.keeps or cell.replaces):
+        raise ValueError(f"{type(cell).__name__} does not say which of its gates keep the past (`keeps`, `replaces`)")
+    named = dict.fromkeys(cell.replaces, -value) | dict.fromkeys(cell.keeps, value)
+    return _rows(cell, named if admits is None else named | dict.fromkeys(cell.admits, admits))
 
 
 def _rows(cell: Gated, named: dict[str, jax.Array]) -> jax.Array:
@@ -148,12 +158,12 @@ def unit_forget(key: jax.Array, cell: Gated) -> jax.Array:
 def chrono(longest: int) -> Bias:
     """Chrono initialization for memories of up to `longest` steps (Tallec & Ollivier 2018).
 
-    A gate that keeps gets log u with u uniform on (1, longest − 1), a gate that admits gets its negative.
+    A gate that keeps gets log u with u uniform on (1, longest − 1), a gate that admits or replaces gets its negative.
     """
 
     def init(key: jax.Array, cell: Gated) -> jax.Array:
         kept = jnp.log(jax.random.uniform(key, (cell.units,), minval=1.0, maxval=longest - 1.0))
-        return _rows(cell, dict.fromkeys(cell.admits, -kept) | dict.fromkeys(_keeping(cell), kept))
+        return _kept(cell, kept, admits=-kept)
 
     return init
 
@@ -165,4 +175,10 @@ BIASES: dict[str, Bias] = {
     "forget_2": _constant(2.0),
     "chrono_100": chrono(100),
     "chrono_1000": chrono(1000),
+    # The xLSTM's: evenly over the units.
+    "forget_3_to_6": lambda key, cell: _kept(cell, jnp.linspace(3.0, 6.0, cell.units)),
+    # PyTorch's: ±1/√H for every gate.
+    "uniform_units": lambda key, cell: (
+        jax.random.uniform(key, (len(cell.gates), cell.units), minval=-1, maxval=1) / cell.units**0.5
+    ),
 }

@@ -1,7 +1,5 @@
 """The LSTM."""
 
-from typing import Any
-
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
@@ -20,7 +18,7 @@ class LSTMCell(RecurrentCell):
     """
 
     gates = ("i", "f", "c", "o")
-    keeps, admits, opens = ("f",), ("i",), ("f",)
+    states, keeps, admits, opens = 2, ("f",), ("i",), ("f",)
 
     def step(self, params: Params, carry: Carry, x: jax.Array) -> tuple[Carry, jax.Array]:
         """One step; see the class."""
@@ -29,8 +27,3 @@ class LSTMCell(RecurrentCell):
         c = nn.sigmoid(f) * c + nn.sigmoid(i) * jnp.tanh(g)
         h = nn.sigmoid(o) * jnp.tanh(c)
         return (c, h), h
-
-    @nn.nowrap
-    def initialize_carry(self, rng: Any, input_shape: tuple[int, ...], dtype: Any = jnp.float32) -> Carry:
-        """(c, h), both zero."""
-        return (super().initialize_carry(rng, input_shape, dtype),) * 2

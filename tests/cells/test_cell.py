@@ -53,47 +53,6 @@ def test_gru_biases_are_zero(cell):
     assert not np.any(params["recurrent_bias"])
 
 
-def sigmoid(x):
-    return 1 / (1 + np.exp(-x))
-
-
-def numpy_lstm(p, carry, x):
-    c, h = carry
-    z = x @ p["kernel"] + p["bias"] + h @ p["recurrent_kernel"] + p["recurrent_bias"]
-    H = h.shape[1]
-    i, f, g, o = (z[:, k * H : (k + 1) * H] for k in range(4))
-    c = sigmoid(f) * c + sigmoid(i) * np.tanh(g)
-    return c, sigmoid(o) * np.tanh(c)
-
-
-def numpy_gru(p, h, x, reset_after):
-    H = h.shape[1]
-    kz, kr, kh = (slice(k * H, (k + 1) * H) for k in range(3))
-    W, U, b, c = p["kernel"], p["recurrent_kernel"], p["bias"], p["recurrent_bias"]
-    z = sigmoid(x @ W[:, kz] + b[kz] + h @ U[:, kz] + c[kz])
-    r = sigmoid(x @ W[:, kr] + b[kr] + h @ U[:, kr] + c[kr])
-    inner = r * (h @ U[:, kh] + c[kh]) if reset_after else (r * h) @ U[:, kh] + c[kh]
-    return z * h + (1 - z) * np.tanh(x @ W[:, kh] + b[kh] + inner)
-
-
-@pytest.mark.parametrize("name", CELLS)
-def test_one_step_is_the_formula(name, x64):
-    cell, params = make(name, 3, 5)
-    rng = np.random.default_rng(1)
-    params = {key: rng.normal(size=value.shape) for key, value in params.items()}
-    x, h, c = rng.normal(size=(2, 3)), rng.normal(size=(2, 5)), rng.normal(size=(2, 5))
-    carry = (c, h) if name == "lstm" else h
-    new_carry, out = cell.apply({"params": params}, carry, x)
-    if name == "lstm":
-        expected = numpy_lstm(params, carry, x)
-        np.testing.assert_allclose(new_carry, expected, rtol=1e-13)
-        np.testing.assert_allclose(out, expected[1], rtol=1e-13)
-    else:
-        expected = numpy_gru(params, h, x, reset_after=name == "gru")
-        np.testing.assert_allclose(out, expected, rtol=1e-13)
-        np.testing.assert_allclose(new_carry, expected, rtol=1e-13)
-
-
 def test_the_two_gru_forms_differ():
     after, params = make("gru", 3, 5)
     before = CELLS["gru_reset_before"](units=5)

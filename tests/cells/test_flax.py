@@ -11,8 +11,11 @@ from flax import linen as nn
 from rnn_compare.cells import CELLS
 from rnn_compare.recurrence import BACKENDS, recurrence
 
+QUICK = "lstm", "gru", "lstm_projected", "qrnn"  # one carry, two, of several widths, of the inputs
+EACH = [name if name in QUICK else pytest.param(name, marks=pytest.mark.slow) for name in CELLS]
 
-@pytest.mark.parametrize("name", CELLS)
+
+@pytest.mark.parametrize("name", EACH)
 def test_flax_rnn_equals_ours(name):
     """Values and the gradients of parameters and inputs, with Flax's parameter tree as ours."""
     cell = CELLS[name](units=5)
@@ -42,7 +45,7 @@ def test_flax_rnn_equals_ours(name):
         jax.tree.map(close, with_gradients(functools.partial(ours, backend=backend)), expected)
 
 
-@pytest.mark.parametrize("name", CELLS)
+@pytest.mark.parametrize("name", EACH)
 def test_a_step_is_a_function_of_parameters_carry_and_input(name):
     """The bound cell, and the step alone under jit, vmap and grad: no module is needed around it."""
     cell = CELLS[name](units=5)

@@ -57,102 +57,9 @@ def step(params, carry):
     return listed
 
 
-@step("W U b v g", "HH")
-def peephole_lstm(p, carry, x):
-    c, h = carry
-    i, f, g, o = jnp.split(x @ p["W"] + h @ p["U"] + p["b"], 4, axis=-1)
-    new = sigmoid(f + p["v"] * c) * c + sigmoid(i + p["g"] * c) * jnp.tanh(g)
-    return (new, sigmoid(o + p["v"] * new) * jnp.tanh(new)), sigmoid(o) * new
-
-
-@step("W U V v", "H")
-def mgu(p, carry, x):
-    (h,) = carry
-    H = h.shape[-1]
-    f = sigmoid(x @ p["W"][:, :H] + h @ p["V"] + p["v"])
-    h = (1 - f) * h + f * jnp.tanh(x @ p["W"][:, H : 2 * H] + (f * h) @ p["U"][:, :H])
-    return (h,), h
-
-
-@step("W U V b", "HH")
-def lem(p, carry, x):
-    y, z = carry
-    a, b, c, d = jnp.split(x @ p["W"] + p["b"], 4, axis=-1)
-    i, j, k = jnp.split(y @ p["U"][:, : 3 * y.shape[-1]], 3, axis=-1)
-    slow, fast = 0.7 * sigmoid(a + i), 0.7 * sigmoid(b + j)
-    z = (1 - slow) * z + slow * jnp.tanh(c + k)
-    y = (1 - fast) * y + fast * jnp.tanh(z @ p["V"] + d)
-    return (y, z), y
-
-
-@step("W", "H")
-def min_gru(p, carry, x):
-    (h,) = carry
-    H = h.shape[-1]
-    z = sigmoid(x @ p["W"][:, :H])
-    h = (1 - z) * h + z * (x @ p["W"][:, H : 2 * H])
-    return (h,), h
-
-
-@step("W U X V b", "HH")
-def multiplicative_lstm(p, carry, x):
-    c, h = carry
-    m = (x @ p["X"]) * (h @ p["V"])
-    i, f, g, o = jnp.split(x @ p["W"] + m @ p["U"] + p["b"], 4, axis=-1)
-    c = sigmoid(f) * c + sigmoid(i) * jnp.tanh(g)
-    h = sigmoid(o) * jnp.tanh(c)
-    return (c, h), h
-
-
-@step("X V V2 v", "HH")
-def cornn(p, carry, x):
-    y, z = carry
-    z = z + 0.1 * (jnp.tanh(y @ p["V"] + z @ p["V2"] + x @ p["X"] + p["v"]) - 1.5 * y - 0.8 * z)
-    y = y + 0.1 * z
-    return (y, z), y
-
-
-@step("X v g", "H")
-def indrnn(p, carry, x):
-    h = jax.nn.relu(x @ p["X"] + p["v"] * carry[0] + p["g"])
-    return (h,), h
-
-
-@step("W V v", "H")
-def antisymmetric(p, carry, x):
-    (h,) = carry
-    H = h.shape[-1]
-    M = p["V"] - p["V"].T - 0.1 * jnp.eye(H, dtype=h.dtype)
-    a, b = h @ M + x @ p["W"][:, :H] + p["v"], h @ M + x @ p["W"][:, H : 2 * H]
-    h = h + 0.2 * jnp.tanh(a) * sigmoid(b)
-    return (h,), h
-
-
-@step("W U b", "H")
-def recurrent_highway_3(p, carry, x):
-    (h,) = carry
-    H = h.shape[-1]
-    for layer in range(3):
-        z = h @ p["U"][:, : 2 * H] + p["b"][: 2 * H] * (layer + 1)
-        if layer == 0:
-            z = z + x @ p["W"][:, : 2 * H]
-        gate = sigmoid(z[:, :H])
-        h = jnp.tanh(z[:, H:]) * gate + h * (1 - gate)
-    return (h,), h
-
-
 @step("A B X", "H")
 def low_rank(p, carry, x):
     h = jnp.tanh((carry[0] @ p["A"]) @ p["B"] + x @ p["X"])
-    return (h,), h
-
-
-@step("V X g v", "H")
-def layer_norm(p, carry, x):
-    z = x @ p["X"] + carry[0] @ p["V"]
-    mean = z.mean(axis=-1, keepdims=True)
-    variance = ((z - mean) ** 2).mean(axis=-1, keepdims=True)
-    h = jnp.tanh((z - mean) * jax.lax.rsqrt(variance + 1e-3) * (1 + p["g"]) + p["v"])
     return (h,), h
 
 
@@ -162,18 +69,6 @@ def heads(p, carry, x):
     parts = h.reshape(h.shape[0], *p["heads"].shape[:2])
     h = jnp.tanh(jnp.einsum("bnk,nkj->bnj", parts, p["heads"]).reshape(h.shape) + x @ p["X"])
     return (h,), h
-
-
-@step("W U b X", "HHHHH")
-def slstm(p, carry, x):
-    c, n, m, h, slow = carry
-    i, f, g, o = jnp.split(x @ p["W"] + h @ p["U"] + p["b"], 4, axis=-1)
-    forget = jax.nn.log_sigmoid(f)
-    new = jnp.maximum(forget + m, i)
-    i, f = jnp.exp(i - new), jnp.exp(forget + m - new)
-    c, n = f * c + i * jnp.tanh(g), f * n + i
-    h = sigmoid(o) * c / jnp.maximum(n, 0.5)
-    return (c, n, new, h, 0.5 * slow + x @ p["X"]), h
 
 
 @step("s V X idle", "H")
@@ -210,14 +105,6 @@ def relatives(p, carry, x):
     ]
     h = jnp.tanh(sum(parts))
     return (h,), jax.nn.silu(h)
-
-
-@step("W", "HF")
-def previous_input(p, carry, x):
-    h, before = carry
-    H = h.shape[-1]
-    h = h * sigmoid(before @ p["W"][:, :H]) + jnp.tanh(x @ p["W"][:, H : 2 * H])
-    return (h, x), h
 
 
 @step("V X A", "H")

@@ -11,7 +11,7 @@ import pytest
 import scipy.special
 from contract import NAMES, in_double, problem
 from random_steps import steps
-from steps import MODELS
+from steps import MODELS, STEPS
 
 from rnn_compare.recurrence.step.graph import ancestors
 from rnn_compare.recurrence.step.read import read
@@ -126,7 +126,9 @@ def close(path, ours, exact):
     assert error <= ALLOWED * scale, f"{jax.tree_util.keystr(path)}: {error:.2e} of {scale:.2e}"
 
 
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize(
+    "name", [name if name in STEPS or name == "slstm" else pytest.param(name, marks=pytest.mark.slow) for name in MODELS]
+)
 def test_graphs_of_assorted_steps(name):
     for F, H in ((2, 5), (1, 1)):
         hold(MODELS[name](F, H), 4, F)

@@ -7,7 +7,9 @@ from rnn_compare.cells import CELLS
 from rnn_compare.recurrence import recurrence
 
 
-@pytest.mark.parametrize("name", CELLS)
+@pytest.mark.parametrize(
+    "name", [name if name in ("lstm", "gru") else pytest.param(name, marks=pytest.mark.slow) for name in CELLS]
+)
 def test_scan_is_the_cell_applied_step_by_step(name, x64):
     cell = CELLS[name](units=5)
     rng = np.random.default_rng(0)
