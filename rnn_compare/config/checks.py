@@ -86,6 +86,10 @@ class Registered:
         """The checked name."""
         return one_of(self._names(import_module(self._module)))(value)
 
+    def entry(self, value: str) -> Any:
+        """What is registered under a checked name."""
+        return getattr(import_module(self._module), self._attribute)[value]
+
     def shipped(self) -> tuple[str, ...]:
         """The names of the package alone: those in a fresh copy of the module, in which nobody has registered more."""
         spec: Any = find_spec(self._module)
@@ -96,6 +100,20 @@ class Registered:
     def _names(self, module: ModuleType) -> tuple[str, ...]:
         known = getattr(module, self._attribute)
         return (*self._others, *(known() if callable(known) else known))
+
+
+def or_name(check: Check, alternative: str) -> Check:
+    """What passes `check`, or one name instead."""
+
+    def either(value: Any) -> Any:
+        if isinstance(value, str) and value == alternative:
+            return alternative
+        try:
+            return check(value)
+        except ValueError as error:
+            raise ValueError(f"{error}, or {alternative!r}") from None
+
+    return either
 
 
 def pair_of(item: Check, what: str) -> Check:

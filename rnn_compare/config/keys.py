@@ -4,7 +4,7 @@ import difflib
 from typing import Any, NamedTuple
 
 from rnn_compare.config import claims
-from rnn_compare.config.checks import Check, Registered, closest, name, number, one_of, pair_of, shown, whole
+from rnn_compare.config.checks import Check, Registered, closest, name, number, one_of, or_name, pair_of, shown, whole
 from rnn_compare.console.errors import UserError
 
 
@@ -28,10 +28,12 @@ class Key(NamedTuple):
     free: bool = False
 
 
+PAPER = "paper"  # as the paper of the cell has it, which its class says
+
 # What registers names, each looked up when a value is checked.
 CELL = Registered("rnn_compare.cells:CELLS")
-MATRIX = Registered("rnn_compare.cells.initializers:names")
-BIAS = Registered("rnn_compare.cells.initializers:BIASES")
+MATRIX = Registered("rnn_compare.cells.initializers:names", PAPER)
+BIAS = Registered("rnn_compare.cells.initializers:BIASES", PAPER)
 OPTIMIZER = Registered("rnn_compare.training.optimizers:OPTIMIZERS")
 SCHEDULE = Registered("rnn_compare.training.optimizers:SCHEDULES")
 CLIP = Registered("rnn_compare.training.optimizers:CLIPS")
@@ -54,19 +56,17 @@ KEYS: dict[str, Key] = {
     "model.cell": Key("lstm", CELL, "recurrent cell"),
     "model.units": Key(16, whole(1), "hidden units (H)"),
     "model.parameters": Key(0, whole(0), "units are those with the nearest number of parameters; 0: `model.units`"),
-    "model.kernel_init": Key(
-        "glorot_uniform",
-        MATRIX,
-        "initial kernel, over the whole (F, nH)",
-        True,
-    ),
-    "model.recurrent_init": Key(
-        "orthogonal",
-        MATRIX,
-        "initial recurrent kernel, whole (H, nH)",
-        True,
-    ),
-    "model.bias_init": Key("unit_forget", BIAS, "initial recurrent bias", True),
+    "model.kernel_init": Key(PAPER, MATRIX, "initial kernel, over the whole (F, nH)", True),
+    "model.recurrent_init": Key(PAPER, MATRIX, "initial recurrent kernel, whole (H, nH)", True),
+    "model.bias_init": Key(PAPER, BIAS, "initial bias; of two, the recurrent one", True),
+    "model.alpha": Key(PAPER, or_name(number(), PAPER), "α of the cells that have one, see docs/cells.md"),
+    "model.beta": Key(PAPER, or_name(number(), PAPER), "β of the cells that have one"),
+    "model.gamma": Key(PAPER, or_name(number(), PAPER), "γ of the cells that have one"),
+    "model.epsilon": Key(PAPER, or_name(number(), PAPER), "ε of the cells that have one"),
+    "model.dt": Key(PAPER, or_name(number(above=0), PAPER), "Δt of the cells that have one"),
+    "model.depth": Key(PAPER, or_name(whole(1), PAPER), "layers of a step, of a cell that has them"),
+    "model.heads": Key(PAPER, or_name(whole(1), PAPER), "heads that the units are cut into, where a cell has them"),
+    "model.expand": Key(PAPER, or_name(whole(1), PAPER), "memory cells for each unit, of a cell that projects them"),
     "optimizer.name": Key("adam", OPTIMIZER, "update rule"),
     "optimizer.learning_rate": Key(0.001, number(above=0), "learning rate, at its highest", True),
     "optimizer.schedule": Key("constant", SCHEDULE, "how the rate goes over the epochs"),
@@ -107,6 +107,9 @@ KEYS: dict[str, Key] = {
         True,
     ),
 }
+
+# What a cell is made with besides its units; some have no such thing.
+OF_CELLS = [key for key, declared in KEYS.items() if key.startswith("model.") and declared.default == PAPER]
 
 SECTIONS = {name.rpartition(".")[0] for name in KEYS}
 

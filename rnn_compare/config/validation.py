@@ -9,7 +9,7 @@ from ml_collections import ConfigDict
 
 from rnn_compare.config.checks import shown, words
 from rnn_compare.config.claims import EVERY_OTHER
-from rnn_compare.config.keys import KEYS, checked, unknown
+from rnn_compare.config.keys import CELL, KEYS, OF_CELLS, PAPER, checked, unknown
 from rnn_compare.config.tree import axis_keys, base, compared_keys, contestants, leaves, set_value, settings
 from rnn_compare.console.errors import UserError
 
@@ -53,6 +53,8 @@ def validate(config: ConfigDict, registered: bool = True) -> ConfigDict:
     values = dict(leaves(resolved))
     for setting in settings(resolved.sweep):
         _check_together(values | setting)
+    if registered:
+        _check_of_cells(values, named)
     return resolved.lock()
 
 
@@ -99,6 +101,21 @@ def _check_compared(config: ConfigDict) -> None:
                 )
         if words(claim["a"]) == words(claim["b"]):
             raise UserError(f"config.claims.list compares {words(claim['a'])!r} with itself")
+
+
+def _check_of_cells(values: dict[str, Any], swept: list[str]) -> None:
+    """Complains about what only some cells have, where none has it or a sweep would try it on one that has not."""
+    tried = [values | setting for setting in settings(values["sweep"])]
+    for key in OF_CELLS:
+        last, given = key.rpartition(".")[2], [config for config in tried if config[key] != PAPER]
+        lost = [
+            config for config in given if last not in CELL.entry(config["model.cell"])(units=1).__dataclass_fields__
+        ]
+        if lost and (key in swept or len(lost) == len(given)):
+            raise UserError(
+                f"config.{'sweep.' * (key in swept)}{key} is {shown(lost[0][key])} for the cell "
+                f"{lost[0]['model.cell']}, which has none: it must be {PAPER!r} there"
+            )
 
 
 def _may_be(keys: tuple[str, ...], value: Any) -> bool:

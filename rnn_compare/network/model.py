@@ -12,6 +12,7 @@ from ml_collections import ConfigDict
 
 from rnn_compare.cells import CELLS, Params, RecurrentCell
 from rnn_compare.cells.initializers import matrix
+from rnn_compare.config import PAPER
 from rnn_compare.network.readout import readout, squared_error
 from rnn_compare.recurrence import pick, recurrence
 from rnn_compare.tasks.price import ACTIONS
@@ -80,13 +81,19 @@ def make_model(config: ConfigDict) -> Model:
     Raises:
         ValueError: the config's backend cannot serve its cell here.
     """
-    cell = CELLS[config.model.cell](
-        units=config.model.units,
-        kernel_init=config.model.kernel_init,
-        recurrent_init=config.model.recurrent_init,
-        bias_init=config.model.bias_init,
-    )
+    cell = make_cell(config.model)
     return Model(cell, config.data.window, pick(config.train.backend, cell, config.data.window))
+
+
+def make_cell(model: ConfigDict) -> RecurrentCell:
+    """The cell of a config's section `model`; what is left to its paper is as its class says."""
+    make = CELLS[model.cell]
+    return make(**{key: model[key] for key in attributes(make(units=1)) if key in model and model[key] != PAPER})
+
+
+def attributes(cell: RecurrentCell) -> tuple[str, ...]:
+    """The names of what a cell is made with, `units` and its own."""
+    return tuple(cell.__dataclass_fields__)
 
 
 def losses(squared_errors: jax.Array) -> dict[str, jax.Array]:

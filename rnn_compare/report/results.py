@@ -15,7 +15,7 @@ from rnn_compare.config.checks import words
 from rnn_compare.statistics.measures import measures
 from rnn_compare.statistics.paired import NOTHING, Paired, paired
 from rnn_compare.statistics.timing import ratio_of
-from rnn_compare.workdir.runs import DEFAULTS, DIVERGED, FAILED, FINISHED
+from rnn_compare.workdir.runs import DEFAULTS, DIVERGED, FAILED, FINISHED, KERAS
 
 UNFINISHED = "unfinished"  # a run that has not ended; there is no run.json that says so
 SO_FAR = ("first_loss", "last_loss", "best_loss", "seconds_per_epoch", "seconds")  # what it is described by
@@ -219,7 +219,7 @@ class Results(NamedTuple):
         if not self.single or compared_keys(self.config) != ("model.cell",):
             return False
         config = self.runs[0].about["config"]
-        return all(config.get(key) == DEFAULTS[key] for key in POST)
+        return all(config.get(key) == (DEFAULTS | KERAS)[key] for key in POST)
 
 
 def parameters(runs: Iterable[Result]) -> str:

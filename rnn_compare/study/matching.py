@@ -2,23 +2,22 @@
 
 import math
 from functools import cache
-from typing import Any
 
 import jax
 import jax.numpy as jnp
+from ml_collections import ConfigDict
 
-from rnn_compare.cells import CELLS
-from rnn_compare.config import base
-from rnn_compare.network.model import make_model
+from rnn_compare.cells import RecurrentCell
+from rnn_compare.network.model import Model, make_cell
 
 
-def units_for(cell: str, window: int, parameters: int) -> int:
-    """The units, one at least, with which a network has about so many parameters; of two as near the fewer."""
-    return _units_for(CELLS[cell], cell, window, parameters)
+def units_for(model: ConfigDict, window: int) -> int:
+    """The units, one at least, with which a network has about `model.parameters`; of two as near the fewer."""
+    return _units_for(make_cell(model), window, model.parameters)
 
 
 @cache
-def _units_for(_: Any, cell: str, window: int, parameters: int) -> int:
+def _units_for(cell: RecurrentCell, window: int, parameters: int) -> int:
     low, high = 1, 1
     while _count(cell, window, high) < parameters:
         low, high = high, 2 * high
@@ -28,10 +27,8 @@ def _units_for(_: Any, cell: str, window: int, parameters: int) -> int:
     return min(low, high, key=lambda units: abs(_count(cell, window, units) - parameters))
 
 
-def _count(cell: str, window: int, units: int) -> int:
+def _count(cell: RecurrentCell, window: int, units: int) -> int:
     """The parameters of the whole network, heads included; nothing is computed."""
-    config = base()
-    config.model.cell, config.model.units, config.data.window, config.train.backend = cell, units, window, "scan"
-    model = make_model(config)
+    model = Model(cell.clone(units=units), window, "scan")
     variables = jax.eval_shape(lambda: model.init(jax.random.key(0), jnp.zeros((1, 1, window))))
     return sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(variables))

@@ -11,7 +11,7 @@ from rnn_compare.cells.initializers import BIASES
 from rnn_compare.config import KEYS, UserError, leaves
 from rnn_compare.console import interrupt
 from rnn_compare.console.terminal import say
-from rnn_compare.network.model import make_model
+from rnn_compare.network.model import make_cell, make_model
 from rnn_compare.study.cohorts import Cohort, describe, group, split
 from rnn_compare.study.launch import Call
 from rnn_compare.study.machine import cores, device_memory
@@ -37,11 +37,15 @@ def check_models(runs: list[Run]) -> None:
             BIASES[bias](jax.random.key(0), CELLS[name](units=1))
         except ValueError as error:
             raise UserError(f"config.model.bias_init={bias} cannot serve config.model.cell={name}: {error}") from None
-    try:
-        for cohort in group(runs):
-            make_model(cohort[0].config)
-    except ValueError as error:
-        raise UserError(f"config.train.backend: {error}") from None
+    for config in (cohort[0].config for cohort in group(runs)):
+        try:
+            make_cell(config.model).parameters(config.data.window)
+        except ValueError as error:
+            raise UserError(f"config.model.cell={config.model.cell} cannot be made: {error}") from None
+        try:
+            make_model(config)
+        except ValueError as error:
+            raise UserError(f"config.train.backend: {error}") from None
 
 
 def plan(runs: list[Run], workdir: Path, retry_failed: bool, call: Call) -> list[Cohort]:

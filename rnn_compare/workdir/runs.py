@@ -14,7 +14,7 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from rnn_compare.config import KEYS, UserError, leaves
+from rnn_compare.config import KEYS, PAPER, UserError, leaves
 from rnn_compare.config.claims import upgraded
 from rnn_compare.workdir.files import write_atomically
 
@@ -22,6 +22,10 @@ FINISHED, DIVERGED, FAILED = "finished", "diverged", "failed"
 FILES = "curves.npz", "params.npz", "predictions.npz"  # of a run that finished or diverged, beside its run.json
 LONGEST_NAME = 255  # bytes in the name of a file or folder, on nearly all file systems
 DEFAULTS = json.loads(json.dumps({key: declared.default for key, declared in KEYS.items()}))
+# What Keras' layers start with, and what every cell did before it started as its paper says.
+KERAS = {
+    "model.kernel_init": "glorot_uniform", "model.recurrent_init": "orthogonal", "model.bias_init": "unit_forget",
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -47,7 +51,12 @@ def as_json(config: ConfigDict) -> dict[str, Any]:
 
 
 def complete(config: dict[str, Any]) -> dict[str, Any]:
-    """A config as JSON, perhaps of an earlier version: keys that it did not have yet were what their defaults are."""
+    """A config as JSON, perhaps of an earlier version: keys that it did not have yet were what their defaults are.
+
+    A study of a version in which no paper was asked states what is the paper's of the cells that it could have.
+    """
+    if "sweep" in config and PAPER not in config.values():
+        config = config | {key: PAPER for key, value in KERAS.items() if config.get(key) == value}
     return DEFAULTS | upgraded(config)
 
 

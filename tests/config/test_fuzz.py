@@ -12,7 +12,7 @@ from ml_collections import ConfigDict, FieldReference, FrozenConfigDict, config_
 
 from rnn_compare import cells
 from rnn_compare.cells import initializers
-from rnn_compare.config import KEYS, UserError, base, leaves, load, set_value, validate
+from rnn_compare.config import KEYS, OF_CELLS, PAPER, UserError, base, leaves, load, set_value, validate
 from rnn_compare.config.checks import shown
 from rnn_compare.config.claims import OF_RUNS
 from rnn_compare.study.cohorts import group
@@ -37,10 +37,12 @@ NAMES = {
     "optimizer.clip": optimizers.CLIPS,
     "train.backend": ("auto", "scan"),
 }
+OF_SOME = [key for key in OF_CELLS if key not in NAMES]  # which most cells do not have
 VALUES = {
     **{key: POSITIVE for key in KEYS if isinstance(KEYS[key].default, float)},
     **{key: st.integers(1, 2**31 - 1) for key in KEYS if isinstance(KEYS[key].default, int)},
     **{key: st.sampled_from(list(names)) for key, names in NAMES.items()},
+    **{key: st.just(PAPER) for key in OF_SOME},
     "compare.axis": st.sampled_from(["model.cell", "model.units", "data.window"]),
     "compare.measure": st.sampled_from(OF_RUNS),
     "claims.list": st.just(()),
@@ -52,7 +54,8 @@ VALUES = {
     "data.bias": st.floats(allow_nan=False, allow_infinity=False),
     "data.periods": st.tuples(POSITIVE, POSITIVE) | st.lists(POSITIVE, min_size=2, max_size=2),
 }
-AXES = [key for key in KEYS if key.split(".")[0] not in ("seeds", "compare", "claims") and key != "model.parameters"]
+NO_AXES = "model.parameters", *OF_SOME
+AXES = [key for key in KEYS if key.split(".")[0] not in ("seeds", "compare", "claims") and key not in NO_AXES]
 
 
 @st.composite

@@ -127,7 +127,7 @@ def close(path, ours, exact):
 
 
 @pytest.mark.parametrize(
-    "name", [name if name in STEPS or name == "slstm" else pytest.param(name, marks=pytest.mark.slow) for name in MODELS]
+    "name", [name if name in [*STEPS, "slstm"] else pytest.param(name, marks=pytest.mark.slow) for name in MODELS]
 )
 def test_graphs_of_assorted_steps(name):
     for F, H in ((2, 5), (1, 1)):
