@@ -90,7 +90,7 @@ class MUT1Cell(RecurrentCell):
 
 
 class MUT2Cell(RecurrentCell):
-    """The second (Jozefowicz et al. 2015); as MUT3, but that z takes the state as it is.
+    """The second of the three (Jozefowicz et al. 2015): as MUT3, but that z takes the state as it is.
 
     In the paper r's part of the input is x itself, which must then have the size of h; here it is a product.
     """
@@ -117,7 +117,7 @@ class MUT2Cell(RecurrentCell):
 
 
 class MUT3Cell(MUT2Cell):
-    """The third (Jozefowicz et al. 2015): z sees tanh(h).
+    """The third of the three (Jozefowicz et al. 2015): z sees tanh(h).
 
     z = σ(x·W_z + tanh(h)·U_z + b_z), r = σ(x·W_r + h·U_r + b_r), h' = z∘tanh((r∘h)·U_h + x·W_h + b_h) + (1 − z)∘h
     """

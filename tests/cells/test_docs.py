@@ -18,7 +18,8 @@ def row(name):
     about = re.match(r"(?:[^(:;.]|\([^)]*\))*", type(cell).__doc__)[0].replace("\n", " ")
     start = jax.eval_shape(lambda: {k: init(jax.random.key(0)) for k, init in cell.parameters(1).items()})
     own = {key: getattr(cell, key.partition(".")[2], None) for key in OF_CELLS}
-    made = [f"`{key.partition('.')[2]}` {v}" for key, v in own.items() if v is not None and v != KERAS.get(key)]
+    made = [f"`{key}` {v}" for key, v in getattr(CELLS[name], "keywords", {}).items() if f"model.{key}" not in OF_CELLS]
+    made += [f"`{key.partition('.')[2]}` {v}" for key, v in own.items() if v is not None and v != KERAS.get(key)]
     return f"| `{name}` | {about} | {sum(a.size for a in start.values())} | {', '.join(made)} |"
 
 
