@@ -88,12 +88,13 @@ def make_model(config: ConfigDict) -> Model:
 def make_cell(model: ConfigDict) -> RecurrentCell:
     """The cell of a config's section `model`; what is left to its paper is as its class says."""
     make = CELLS[model.cell]
-    return make(**{key: model[key] for key in attributes(make(units=1)) if key in model and model[key] != PAPER})
+    return make(**{key: model[key] for key in make(units=1).__dataclass_fields__ if model.get(key, PAPER) != PAPER})
 
 
-def attributes(cell: RecurrentCell) -> tuple[str, ...]:
-    """The names of what a cell is made with, `units` and its own."""
-    return tuple(cell.__dataclass_fields__)
+def made_with(model: ConfigDict) -> dict[str, Any]:
+    """What the cell of a config's section `model` starts with, and its own constants, by their keys there."""
+    cell = make_cell(model)
+    return {key: getattr(cell, key) for key in model if key != "units" and key in cell.__dataclass_fields__}
 
 
 def losses(squared_errors: jax.Array) -> dict[str, jax.Array]:

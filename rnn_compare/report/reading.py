@@ -14,7 +14,6 @@ from typing import Any, TypeVar
 import numpy as np
 
 from rnn_compare.config import KEYS, UserError, base, compared_keys, set_value, settings, validate
-from rnn_compare.config.claims import upgraded
 from rnn_compare.report.results import UNFINISHED, Result, Results, Speed
 from rnn_compare.tasks.price import OUTPUTS
 from rnn_compare.workdir.runs import DIVERGED, FAILED, FINISHED, as_json, complete, different_run
@@ -104,7 +103,7 @@ def read_config(workdir: Path) -> dict[str, Any]:
             raise ValueError("it has a null")
         return content
 
-    content, config = upgraded(read(path, written, remedy)), base()
+    content, config = complete(read(path, written, remedy)), base()
     try:
         for key, value in content.items():
             if key in KEYS or key == "sweep":
@@ -158,7 +157,7 @@ def placed(about: dict[str, Any], axes: list[str]) -> dict[str, Any]:
         raise ValueError("its config has a null")
     if not (isinstance(about["name"], str) and type(about["seed"]) is int and isinstance(config["model.cell"], str)):
         raise ValueError("its name, seed or cell is none")
-    config = complete(config)
+    config = complete(config, about.get("axes", axes))
     return about | {"config": config, "axes": {key: config[key] for key in axes}}
 
 

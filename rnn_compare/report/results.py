@@ -219,7 +219,7 @@ class Results(NamedTuple):
         if not self.single or compared_keys(self.config) != ("model.cell",):
             return False
         config = self.runs[0].about["config"]
-        return all(config.get(key) == (DEFAULTS | KERAS)[key] for key in POST)
+        return all(config.get(key) in (DEFAULTS[key], KERAS.get(key)) for key in POST)
 
 
 def parameters(runs: Iterable[Result]) -> str:

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import jax
 
-from rnn_compare.config import KEYS, OF_CELLS, PAPER, leaves
+from rnn_compare.config import KEYS, leaves
 from rnn_compare.config.checks import words
-from rnn_compare.network.model import make_model
+from rnn_compare.network.model import made_with, make_model
 from rnn_compare.study.board import Show
 from rnn_compare.study.machine import most_open_files
 from rnn_compare.training.program import memory_needed
@@ -78,5 +78,5 @@ def describe(cohort: Cohort) -> Iterator[str]:
         f"  {R} stacked run{'s'[: R > 1]} × {config.train.epochs} epochs; inputs [{T}, {B}, {F}] → {config.model.cell} "
         f"[{T}, {B}, {H}] → 7 action values; backend {make_model(config).backend}, {memory:.2g} GB"
     )
-    made = {key.rpartition(".")[2]: dict.fromkeys(dict(leaves(run.config))[key] for run in cohort) for key in OF_CELLS}
-    yield "  " + ", ".join(f"{key} {' or '.join(map(words, v))}" for key, v in made.items() if PAPER not in v)
+    made = [made_with(run.config.model) for run in cohort]
+    yield "  " + ", ".join(f"{key} {' or '.join(dict.fromkeys(words(of[key]) for of in made))}" for key in made[0])

@@ -5,9 +5,8 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from rnn_compare.config import OF_CELLS, PAPER, leaves, set_value, settings
+from rnn_compare.config import leaves, set_value, settings
 from rnn_compare.config.checks import words
-from rnn_compare.network.model import make_cell
 from rnn_compare.study.matching import units_for
 from rnn_compare.workdir.runs import Run
 
@@ -25,17 +24,8 @@ def expand(config: ConfigDict) -> list[Run]:
                     set_value(resolved, key, setting.get(key, value))
             if resolved.model.parameters:
                 resolved.model.units = units_for(resolved.model, resolved.data.window)
-            settle(resolved.model)
             runs.append(Run(run_name(resolved.model.cell, setting, seed), setting, seed, resolved.lock()))
     return runs
-
-
-def settle(model: ConfigDict) -> None:
-    """Puts what its paper says where a config leaves that to it, and "paper" where the cell has no such thing."""
-    cell = make_cell(model)
-    for key in model:
-        if f"model.{key}" in OF_CELLS:
-            model[key] = getattr(cell, key, PAPER)
 
 
 def run_name(cell: str, axes: dict[str, Any], seed: int) -> str:

@@ -15,7 +15,7 @@ from flax.traverse_util import flatten_dict
 from rnn_compare.config import UserError
 from rnn_compare.console import interrupt
 from rnn_compare.console.terminal import say
-from rnn_compare.network.model import make_model
+from rnn_compare.network.model import made_with, make_model
 from rnn_compare.statistics.measures import measures
 from rnn_compare.study.board import Show
 from rnn_compare.study.cohorts import Cohort, title
@@ -169,9 +169,9 @@ def follow(
         for name, arrays in files.items():
             write_atomically(workdir / run.name / f"{name}.npz", as_npz(arrays))
         ended = {"status": DIVERGED if r in diverged else FINISHED, "diverged_at": diverged.get(r)}
-        made_by = code[run.name] | package()
-        seen_anew = {"held_out": unseen.losses, "policy": unseen.policy}
-        runs.write(run, workdir, **ended, parameters=trainer.parameters, **seen_anew, code=made_by)
+        about = {"parameters": trainer.parameters, "held_out": unseen.losses, "policy": unseen.policy}
+        made = {"cell": made_with(run.config.model), "code": code[run.name] | package()}
+        runs.write(run, workdir, **ended, **about, **made)
     forget_ended(workdir)
 
 

@@ -11,7 +11,7 @@ from rnn_compare.cells.initializers import BIASES
 from rnn_compare.config import KEYS, UserError, leaves
 from rnn_compare.console import interrupt
 from rnn_compare.console.terminal import say
-from rnn_compare.network.model import make_cell, make_model
+from rnn_compare.network.model import made_with, make_cell, make_model
 from rnn_compare.study.cohorts import Cohort, describe, group, split
 from rnn_compare.study.launch import Call
 from rnn_compare.study.machine import cores, device_memory
@@ -32,11 +32,12 @@ def check_models(runs: list[Run]) -> None:
     Raises:
         UserError: a backend cannot serve its cell, or a bias initializer its cell's gates.
     """
-    for name, bias in dict.fromkeys((run.config.model.cell, run.config.model.bias_init) for run in runs):
+    for model in {(m.cell, m.bias_init): m for m in (run.config.model for run in runs)}.values():
         try:
-            BIASES[bias](jax.random.key(0), CELLS[name](units=1))
+            BIASES[made_with(model)["bias_init"]](jax.random.key(0), CELLS[model.cell](units=1))
         except ValueError as error:
-            raise UserError(f"config.model.bias_init={bias} cannot serve config.model.cell={name}: {error}") from None
+            what = f"config.model.bias_init={model.bias_init} cannot serve config.model.cell={model.cell}"
+            raise UserError(f"{what}: {error}") from None
     for config in (cohort[0].config for cohort in group(runs)):
         try:
             make_cell(config.model).parameters(config.data.window)

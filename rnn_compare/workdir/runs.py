@@ -50,28 +50,29 @@ def as_json(config: ConfigDict) -> dict[str, Any]:
     return json.loads(json.dumps(dict(leaves(config))))
 
 
-def complete(config: dict[str, Any]) -> dict[str, Any]:
+def complete(config: dict[str, Any], axes: Iterable[str] = ()) -> dict[str, Any]:
     """A config as JSON, perhaps of an earlier version: keys that it did not have yet were what their defaults are.
 
-    A study of a version in which no paper was asked states what is the paper's of the cells that it could have.
+    Before a cell could start as its paper says, all that it could be started as the papers of the cells of then say;
+    what an axis tried was meant.
     """
-    if "sweep" in config and PAPER not in config.values():
-        config = config | {key: PAPER for key, value in KERAS.items() if config.get(key) == value}
+    if PAPER not in config.values():
+        config = config | {key: PAPER for key, was in KERAS.items() if config.get(key) == was and key not in axes}
     return DEFAULTS | upgraded(config)
 
 
-def different(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
-    """The keys that make a study's results by one config, as JSON, no results of the other."""
+def different(old: dict[str, Any], new: dict[str, Any], axes: Iterable[str] = ()) -> list[str]:
+    """The keys that make a study's results by one config, as JSON, no results of the other; a run had `axes`."""
     of_version_0_1 = "claims.faster" in old  # which knew the post's claims alone, and stated none
-    old, new = complete(old), complete(new)
+    old, new = complete(old, axes), complete(new)
     if of_version_0_1:
         old["claims.list"] = new["claims.list"]
     return [key for key in old | new if old.get(key) != new.get(key) and not (key in KEYS and KEYS[key].free)]
 
 
-def different_run(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
+def different_run(old: dict[str, Any], new: dict[str, Any], axes: Iterable[str] = ()) -> list[str]:
     """The keys that make a run by one config, as JSON, no run of the other: not those by which runs are judged."""
-    return [key for key in different(old, new) if not key.startswith("claims.")]
+    return [key for key in different(old, new, axes) if not key.startswith("claims.")]
 
 
 def identity(run: Run) -> str:
@@ -100,7 +101,7 @@ def adopted(runs: list[Run], workdir: Path, begun: Iterable[dict[str, str]]) -> 
     for path in sorted(workdir.glob("*/run.json")):
         try:
             about = read(path.parent)
-            config = {key: value for key, value in complete(about["config"]).items() if key != "seeds"}
+            config = {key: value for key, value in complete(about["config"], about["axes"]).items() if key != "seeds"}
             known[hash_of(config, about["seed"])] = path.parent.name
         except (OSError, ValueError, TypeError, KeyError):
             continue  # whoever needs it will complain
@@ -134,12 +135,12 @@ def ended(run: Run, workdir: Path, retry_failed: bool) -> bool:
         raise UserError(f"--workdir={workdir}: {run.name} is a link: a run's files stay in the workdir, so remove it")
     try:
         result = read(workdir / run.name)
-        old, status = dict(result["config"]), result["status"]
+        old, axes, status = dict(result["config"]), tuple(result["axes"]), result["status"]
     except FileNotFoundError:
         return False
     except (OSError, ValueError, TypeError, KeyError) as error:
         raise UserError(f"--workdir={workdir}: {run.name}/run.json cannot be read ({error})") from None
-    if keys := different_run(old, as_json(run.config)):
+    if keys := different_run(old, as_json(run.config), axes):
         raise UserError(f"--workdir={workdir}: {run.name} was run with another {keys[0]}: choose another workdir")
     return not (retry_failed and status == FAILED)
 

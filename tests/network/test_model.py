@@ -3,7 +3,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from rnn_compare.network.model import count_parameters, losses, make_model
+from rnn_compare import config as base
+from rnn_compare.network.model import count_parameters, losses, made_with, make_cell, make_model
 
 
 @pytest.mark.parametrize(("cell", "count"), [("lstm", 1335), ("gru", 1031)])
@@ -46,3 +47,18 @@ def test_training_and_predicting_see_the_same_errors(tiny):
     params = model.init(jax.random.key(0), x)
     expected = np.square(np.float64(model.apply(params, x)) - targets).mean(axis=(0, 1))
     np.testing.assert_allclose(model.apply(params, x, targets, method="squared_error"), expected, rtol=1e-6)
+
+
+def test_a_cell_is_made_as_the_config_says_and_else_as_its_class_does():
+    model = base.base().model
+    model.cell, model.dt = "lem", 0.25
+    cell = make_cell(model)
+    assert (cell.dt, cell.units, cell.kernel_init) == (0.25, 16, "uniform_units_per_gate")
+    assert made_with(model) == {
+        "kernel_init": "uniform_units_per_gate",
+        "recurrent_init": "uniform_units_per_gate",
+        "bias_init": "uniform_units",
+        "dt": 0.25,
+    }
+    model.cell, model.bias_init = "irnn", "zeros"
+    assert made_with(model) == {"kernel_init": "glorot_uniform", "recurrent_init": "identity", "bias_init": "zeros"}

@@ -121,3 +121,16 @@ def test_a_bias_initializer_that_a_cell_gives_nothing_to_start_is_refused(tiny, 
     tiny.sweep = {"model.cell": ("gru", "silent"), "model.bias_init": ("zeros", "chrono_100")}
     with pytest.raises(UserError, match=r"bias_init=chrono_100 cannot serve config.model.cell=silent: Silent"):
         execute(validate(tiny), tmp_path, dry_run=True)
+
+
+def test_heads_that_do_not_divide_the_units_are_refused(tiny, tmp_path):
+    tiny.model.cell, tiny.model.heads = "slstm", 3
+    with pytest.raises(UserError, match=r"cell=slstm cannot be made: 4 units cannot be cut into 3 heads"):
+        execute(validate(tiny), tmp_path, dry_run=True)
+
+
+def test_what_a_cell_starts_with_is_said_before_it_is_trained(tiny, tmp_path, capsys):
+    tiny.model.cell = "lem"
+    execute(validate(tiny), tmp_path, dry_run=True)
+    said = "kernel_init uniform_units_per_gate, recurrent_init uniform_units_per_gate, bias_init uniform_units, dt 1"
+    assert said in capsys.readouterr().out
