@@ -20,6 +20,7 @@ from rnn_compare.recurrence import cpu, scan
 from rnn_compare.study import machine
 
 FLAX = {"Flax MGU": nn.MGUCell, "Flax simple": nn.SimpleCell}
+NAMES = ["lstm", "gru", "gru_reset_before", *FLAX]  # all cells at one size: cells.py
 SIZES = [  # T, B, F, H
     *((20, 1, 1, 4), (20, 40, 1, 16), (20, 1, 1, 256), (20, 256, 1, 256), (400, 64, 64, 128), (500, 40, 1, 128)),
     *((2_000, 1, 1, 4), (2_000, 1, 1, 256), (2_000, 40, 1, 8), (2_000, 40, 1, 16), (2_000, 40, 1, 64)),
@@ -73,14 +74,14 @@ def main():
     out.mkdir(parents=True, exist_ok=True)
     rows = []
     for size in SIZES:
-        for name in (*CELLS, *FLAX):
+        for name in NAMES:
             rows.append(measured(name, size))
             print(*rows[-1].values(), flush=True)
     (out / "kernels.json").write_text(
         json.dumps({"cpu": machine.cpu(), "jax": jax.__version__, "rows": rows}, indent=1)
     )
     lines = [f"{machine.cpu()}, JAX {jax.__version__}: kernels in ms, and how many times as long the scan takes.", ""]
-    lines += ["| T, B, F, H | " + " | ".join((*CELLS, *FLAX)) + " |", "| --- |" + " --- |" * len((*CELLS, *FLAX))]
+    lines += ["| T, B, F, H | " + " | ".join(NAMES) + " |", "| --- |" + " --- |" * len(NAMES)]
     for size in SIZES:
         cells = [f"{r['kernel_ms']:.3g}, × {r['ratio']:.1f}" for r in rows if r["size"] == size]
         lines.append(f"| {', '.join(f'{n:,}' for n in size)} | {' | '.join(cells)} |")

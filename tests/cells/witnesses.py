@@ -13,6 +13,7 @@ from torch.func import functional_call
 
 sigmoid, tanh = torch.sigmoid, torch.tanh
 WITNESSES = {}
+PACKAGES = {}  # name of our cell -> a function (F, H) that makes a package's
 
 
 def algebra(*names):
@@ -54,6 +55,7 @@ def package(name, module, weights=usual, into=lambda carry: carry, out=lambda re
         return out(functional_call(made(x.shape[1], first(carry).shape[1]), weights(p), (x, into(carry))))
 
     WITNESSES[name] = witness
+    PACKAGES[name] = functools.partial(module, **options)
 
 
 def first(carry):
