@@ -85,8 +85,8 @@ def main():
     (out / "cells.json").write_text(json.dumps(content, indent=1) + "\n")
     rows.sort(key=lambda row: row["kernel"])
     lines = [
-        f"{machine.cpu()}, JAX {jax.__version__}, PyTorch {torch.__version__}: forward and backward, {B} × {T:,} × {F}, "
-        f"{H} units, in ms; the loop's from {LOOP:,} steps.",
+        f"{machine.cpu()}, JAX {jax.__version__}, PyTorch {torch.__version__}: forward and backward of {B} sequences of "
+        f"{T:,} steps, {F} input, {H} units, in ms; the loop's from {LOOP:,} steps.",
         "",
         "| cell | kernels | scan | scan / kernels | PyTorch loop | loop / kernels |",
         "| --- | --- | --- | --- | --- | --- |",
