@@ -84,9 +84,10 @@ def main():
     content = {"cpu": machine.cpu(), "jax": jax.__version__, "torch": torch.__version__, "rows": rows, "layers": layers}
     (out / "cells.json").write_text(json.dumps(content, indent=1) + "\n")
     rows.sort(key=lambda row: row["kernel"])
+    made_by = f"{machine.cpu()}, JAX {jax.__version__}, PyTorch {torch.__version__}"
     lines = [
-        f"{machine.cpu()}, JAX {jax.__version__}, PyTorch {torch.__version__}: forward and backward of {B} sequences of "
-        f"{T:,} steps, {F} input, {H} units, in ms; the loop's from {LOOP:,} steps.",
+        f"{made_by}: forward and backward of {B} sequences of {T:,} steps, {F} input, {H} units, in ms; the loop's of "
+        f"{LOOP:,} steps.",
         "",
         "| cell | kernels | scan | scan / kernels | PyTorch loop | loop / kernels |",
         "| --- | --- | --- | --- | --- | --- |",
