@@ -45,7 +45,7 @@ def here(tmp_path, monkeypatch):
     (tmp_path / "runs/smoke/report.json").write_text('{"verdicts": {"all": [{"verdict": "holds"}]}}')
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(logging, "set_verbosity", lambda level: None)
-    registries = CELLS, MATRICES, BIASES, OPTIMIZERS, CLIPS, SCHEDULES, BACKENDS
+    registries = KEYS, CELLS, MATRICES, BIASES, OPTIMIZERS, CLIPS, SCHEDULES, BACKENDS
     before = [dict(registry) for registry in registries]
     yield
     for registry, content in zip(registries, before, strict=True):

@@ -6,23 +6,24 @@ line's overrides and returns the checked, locked result. Nothing here trains, co
 
 from rnn_compare.config.claims import THE_POSTS
 from rnn_compare.config.files import load, run
-from rnn_compare.config.keys import KEYS, OF_CELLS, PAPER
+from rnn_compare.config.keys import KEYS, PAPER, constant, of_cells
 from rnn_compare.config.tree import base, compared_keys, contestant, contestants, leaves, set_value, settings
 from rnn_compare.config.validation import validate
 from rnn_compare.console.errors import UserError
 
 __all__ = [
     "KEYS",
-    "OF_CELLS",
     "PAPER",
     "THE_POSTS",
     "UserError",
     "base",
     "compared_keys",
+    "constant",
     "contestant",
     "contestants",
     "leaves",
     "load",
+    "of_cells",
     "run",
     "set_value",
     "settings",

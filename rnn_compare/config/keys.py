@@ -30,6 +30,12 @@ class Key(NamedTuple):
 
 PAPER = "paper"  # as the paper of the cell has it, which its class says
 
+
+def constant(check: Check, meaning: str) -> Key:
+    """The key `model.NAME` of a cell's own constant, its attribute NAME: as its class says unless it is set."""
+    return Key(PAPER, or_name(check, PAPER), meaning)
+
+
 # What registers names, each looked up when a value is checked.
 CELL = Registered("rnn_compare.cells:CELLS")
 MATRIX = Registered("rnn_compare.cells.initializers:names", PAPER)
@@ -59,14 +65,14 @@ KEYS: dict[str, Key] = {
     "model.kernel_init": Key(PAPER, MATRIX, "initial kernel, over the whole (F, nH)", True),
     "model.recurrent_init": Key(PAPER, MATRIX, "initial recurrent kernel, whole (H, nH)", True),
     "model.bias_init": Key(PAPER, BIAS, "initial bias; of two, the recurrent one", True),
-    "model.alpha": Key(PAPER, or_name(number(), PAPER), "α of the cells that have one, see docs/cells.md"),
-    "model.beta": Key(PAPER, or_name(number(), PAPER), "β of the cells that have one"),
-    "model.gamma": Key(PAPER, or_name(number(), PAPER), "γ of the cells that have one"),
-    "model.epsilon": Key(PAPER, or_name(number(), PAPER), "ε of the cells that have one"),
-    "model.dt": Key(PAPER, or_name(number(above=0), PAPER), "Δt of the cells that have one"),
-    "model.depth": Key(PAPER, or_name(whole(1), PAPER), "layers of a step, of a cell that has them"),
-    "model.heads": Key(PAPER, or_name(whole(1), PAPER), "heads that the units are cut into, where a cell has them"),
-    "model.expand": Key(PAPER, or_name(whole(1), PAPER), "memory cells for each unit, of a cell that projects them"),
+    "model.alpha": constant(number(), "α of the cells that have one, see docs/cells.md"),
+    "model.beta": constant(number(), "β of the cells that have one"),
+    "model.gamma": constant(number(), "γ of the cells that have one"),
+    "model.epsilon": constant(number(), "ε of the cells that have one"),
+    "model.dt": constant(number(above=0), "Δt of the cells that have one"),
+    "model.depth": constant(whole(1), "layers of a step, of a cell that has them"),
+    "model.heads": constant(whole(1), "heads that the units are cut into, where a cell has them"),
+    "model.expand": constant(whole(1), "memory cells for each unit, of a cell that projects them"),
     "optimizer.name": Key("adam", OPTIMIZER, "update rule"),
     "optimizer.learning_rate": Key(0.001, number(above=0), "learning rate, at its highest", True),
     "optimizer.schedule": Key("constant", SCHEDULE, "how the rate goes over the epochs"),
@@ -108,10 +114,12 @@ KEYS: dict[str, Key] = {
     ),
 }
 
-# What a cell is made with besides its units; some have no such thing.
-OF_CELLS = [key for key, declared in KEYS.items() if key.startswith("model.") and declared.default == PAPER]
-
 SECTIONS = {name.rpartition(".")[0] for name in KEYS}
+
+
+def of_cells() -> list[str]:
+    """The keys of what a cell is made with besides its units; some cells have no such thing."""
+    return [key for key, declared in KEYS.items() if key.startswith("model.") and declared.default == PAPER]
 
 
 def unknown(key: str) -> UserError:

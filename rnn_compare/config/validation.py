@@ -9,7 +9,7 @@ from ml_collections import ConfigDict
 
 from rnn_compare.config.checks import shown, words
 from rnn_compare.config.claims import EVERY_OTHER
-from rnn_compare.config.keys import CELL, KEYS, OF_CELLS, PAPER, checked, unknown
+from rnn_compare.config.keys import CELL, KEYS, PAPER, checked, of_cells, unknown
 from rnn_compare.config.tree import axis_keys, base, compared_keys, contestants, leaves, set_value, settings
 from rnn_compare.console.errors import UserError
 
@@ -106,7 +106,7 @@ def _check_compared(config: ConfigDict) -> None:
 def _check_of_cells(values: dict[str, Any], swept: list[str]) -> None:
     """Complains about what only some cells have, where none has it or a sweep would try it on one that has not."""
     tried = [values | setting for setting in settings(values["sweep"])]
-    for key in OF_CELLS:
+    for key in of_cells():
         given = [config for config in tried if config[key] != PAPER]
         lost = [config for config in given if key.rpartition(".")[2] not in _made_with(config["model.cell"])]
         if lost and (key in swept or len(lost) == len(given)):

@@ -12,7 +12,7 @@ from ml_collections import ConfigDict, FieldReference, FrozenConfigDict, config_
 
 from rnn_compare import cells
 from rnn_compare.cells import initializers
-from rnn_compare.config import KEYS, OF_CELLS, PAPER, UserError, base, leaves, load, set_value, validate
+from rnn_compare.config import KEYS, PAPER, UserError, base, leaves, load, of_cells, set_value, validate
 from rnn_compare.config.checks import shown
 from rnn_compare.config.claims import OF_RUNS
 from rnn_compare.study.cohorts import group
@@ -37,7 +37,7 @@ NAMES = {
     "optimizer.clip": optimizers.CLIPS,
     "train.backend": ("auto", "scan"),
 }
-OF_SOME = [key for key in OF_CELLS if key not in NAMES]  # which most cells do not have
+OF_SOME = [key for key in of_cells() if key not in NAMES]  # which most cells do not have
 VALUES = {
     **{key: POSITIVE for key in KEYS if isinstance(KEYS[key].default, float)},
     **{key: st.integers(1, 2**31 - 1) for key in KEYS if isinstance(KEYS[key].default, int)},
