@@ -1,6 +1,7 @@
 """A step applied over time: one boundary, several backends, all the same function.
 
-A backend is a function `(step, params, x, carry) -> (outputs, last carry)`, listed in `BACKENDS`.
+A backend is a function `(step, params, x, carry) -> (outputs, last carry)`, listed in `BACKENDS`; x is an array
+[T, B, F] or a tree of them.
 """
 
 from collections.abc import Callable
@@ -14,7 +15,7 @@ from rnn_compare.cells import Carry, RecurrentCell
 from rnn_compare.recurrence import cpu, scan
 from rnn_compare.recurrence.step.read import StepFunction
 
-Backend = Callable[[StepFunction, Any, jax.Array, Any], tuple[jax.Array, Any]]
+Backend = Callable[[StepFunction, Any, Any, Any], tuple[jax.Array, Any]]
 
 BACKENDS: dict[str, Backend] = {"scan": scan.recurrence, "cpu": cpu.recurrence}
 

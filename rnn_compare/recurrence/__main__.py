@@ -45,7 +45,7 @@ def main(_: list[str]) -> None:
     except UnsupportedError as error:
         raise UserError(f"--cell={CELL.value}: no kernel can be made of it: {error}") from None
     kernels = kernels_of(graph)
-    print(kernels.forward.source, kernels.backward[False].source, sep="\n\n")
+    print(kernels.forward.source, kernels.backward((False,)).source, sep="\n\n")
 
 
 if __name__ == "__main__":

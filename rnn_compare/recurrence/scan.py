@@ -7,7 +7,7 @@ from typing import Any
 import jax
 
 
-def recurrence(step: Callable, params: Any, x: jax.Array, carry: Any) -> tuple[jax.Array, Any]:
+def recurrence(step: Callable, params: Any, x: Any, carry: Any) -> tuple[jax.Array, Any]:
     """See `rnn_compare.recurrence.recurrence`."""
     last, hidden = jax.lax.scan(partial(step, params), carry, x)
     return hidden, last

@@ -56,8 +56,10 @@ OPERATIONS = {
 
 def evaluated(step, arrays, states, x, dlast, doutput):
     """The values of all nodes that results are made of, [B, units]."""
-    given = dict(zip((*step.states, step.input, *step.dlast, step.doutput), (*states, x, *dlast, doutput), strict=True))
-    roots = [*step.last, step.output, *step.dstates, step.dinput, *step.gradients, *step.gradients.values()]
+    given = dict(
+        zip((*step.states, *step.inputs, *step.dlast, step.doutput), (*states, x, *dlast, doutput), strict=True)
+    )
+    roots = [*step.last, step.output, *step.dstates, *step.dinputs, *step.gradients, *step.gradients.values()]
     values = {}
     for node in ancestors(roots):
         inputs = [values[input_] for input_ in node.inputs]
@@ -103,7 +105,7 @@ def by_the_graph(model, params, x, carry, cotangents):
         return [np.broadcast_to(values[node], leaf.shape) for node, leaf in zip(nodes, like, strict=True)]
 
     last, dcarry = (tree.unflatten(rows(nodes, leaves)) for nodes in (step.last, step.dstates))
-    (output,), (dx,) = rows([step.output], cotangents[0]), rows([step.dinput], x)
+    (output,), (dx,) = rows([step.output], cotangents[0]), rows(step.dinputs, x)
     return dict(zip(NAMES, (output[None], last, dparams, dx[None], dcarry), strict=True))
 
 

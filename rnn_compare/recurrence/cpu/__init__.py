@@ -31,14 +31,14 @@ class Kernels:
     Attributes:
         layout: what they work on.
         forward: the forward pass.
-        backward: the backward pass, without and with the gradient of the input.
     """
 
     def __init__(self, step: Step) -> None:
         self.layout = Layout(step)
         self.forward = forward(self.layout)
-        self.backward = {want_dx: backward(self.layout, want_dx) for want_dx in (False, True)}
-        self._extras = list(dict.fromkeys(node for kernel in self.backward.values() for node in kernel.extras))
+        self.backward = functools.cache(functools.partial(backward, self.layout))
+        ends = (self.backward((want,) * len(step.inputs)) for want in (False, True))
+        self._extras = list(dict.fromkeys(node for kernel in ends for node in kernel.extras))
 
     def weights(self, arrays: dict[int, jax.Array]) -> list[jax.Array]:
         """The operands that are made of the parameters: the weights of each segment, then the vectors."""
@@ -64,7 +64,7 @@ def kernels_of(step: Step) -> Kernels:
 def why_not(step: StepFunction, params: Any, x: Any, carry: Any) -> str | None:
     """Why no kernel can be made of a step, or None if one can; only shapes and types are read, nothing is compiled."""
 
-    def read(params: Any, x: jax.Array, carry: Any) -> list[jax.Array]:
+    def read(params: Any, x: Any, carry: Any) -> list[jax.Array]:
         problem = _problem(step, params, x, carry)
         return _operands(problem, problem.arrays)[1]
 
@@ -75,7 +75,7 @@ def why_not(step: StepFunction, params: Any, x: Any, carry: Any) -> str | None:
     return None
 
 
-def recurrence(step: StepFunction, params: Any, x: jax.Array, carry: Any) -> tuple[jax.Array, Any]:
+def recurrence(step: StepFunction, params: Any, x: Any, carry: Any) -> tuple[jax.Array, Any]:
     """See `rnn_compare.recurrence.recurrence`; float32 only.
 
     Under `jax.vmap`, every operand gets the leading axis, and the runs are computed side by side in one call.
@@ -84,19 +84,19 @@ def recurrence(step: StepFunction, params: Any, x: jax.Array, carry: Any) -> tup
         UnsupportedError: no kernel can be made of the step; says why.
         ValueError: the carry is not of the input's batch.
     """
-    leaves, tree = jax.tree.flatten(carry)
-    T, B, _ = x.shape
+    (leaves, tree), inputs = jax.tree.flatten(carry), jax.tree.leaves(x)
+    T, B = inputs[0].shape[:2]
     if wrong := [leaf.shape for leaf in leaves if leaf.shape[:1] != (B,)]:
         raise ValueError(f"the input has a batch of {B}, and the carry is {wrong[0]}")
     if T == 0 or B == 0:
         return scan.recurrence(step, params, x, carry)
     problem = _problem(step, params, x, carry)
-    (ys, last), _ = _recurrence(problem, False, problem.arrays, x, leaves)
+    (ys, last), _ = _recurrence(problem, False, problem.arrays, inputs, leaves)
     return ys, jax.tree.unflatten(tree, last)
 
 
-def _problem(step: StepFunction, params: Any, x: jax.Array, carry: Any) -> Problem:
-    return Problem(step, params, carry, jax.ShapeDtypeStruct(x.shape[1:], x.dtype))
+def _problem(step: StepFunction, params: Any, x: Any, carry: Any) -> Problem:
+    return Problem(step, params, carry, jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape[1:], a.dtype), x))
 
 
 def _operands(problem: Problem, arrays: list[jax.Array]) -> tuple[Kernels, list[jax.Array], list[jax.Array]]:
@@ -144,14 +144,14 @@ def _float32(*shape: int) -> jax.ShapeDtypeStruct:
 
 
 @functools.partial(jax.custom_jvp, nondiff_argnums=(0, 1))
-def _recurrence(problem: Problem, keep: bool, arrays: list, x: jax.Array, carry: list) -> tuple[Any, list[jax.Array]]:
+def _recurrence(problem: Problem, keep: bool, arrays: list, x: list, carry: list) -> tuple[Any, list[jax.Array]]:
     """(outputs, last carry), and the states after each step that are not the output (if `keep`)."""
     kernels, weights, _ = _operands(problem, arrays)
-    (T, B, _), step = x.shape, kernels.layout.step
+    (T, B, _), step = x[0].shape, kernels.layout.step
     results = [_float32(T, B, step.doutput.width), *(_float32(*leaf.shape) for leaf in carry)]
     results += [_float32(T, B, step.states[i].width) if keep else _float32(0) for i in kernels.layout.separate]
     kernel = kernels.forward
-    ys, *rest = _call(kernel, kernel.plan(T, B, keep), results, x, *carry, *weights)
+    ys, *rest = _call(kernel, kernel.plan(T, B, keep), results, *x, *carry, *weights)
     return (ys, rest[: len(carry)]), rest[len(carry) :]
 
 
@@ -161,7 +161,8 @@ def _derivative(problem: Problem, keep: bool, primals: Any, tangents: Any) -> tu
     # Of what is not differentiated, often x, no gradient is computed.
     leaves, tree = jax.tree.flatten(tangents, is_leaf=lambda t: isinstance(t, SymbolicZero))
     wanted = [i for i, leaf in enumerate(leaves) if not isinstance(leaf, SymbolicZero)]
-    want_dx = len(primals[0]) in wanted
+    first = len(primals[0])
+    want_dx = tuple(first + i in wanted for i in range(len(primals[1])))
 
     def push(given: Any, moved: list) -> Any:
         values = jax.tree.leaves(given[0])
@@ -187,18 +188,19 @@ def _derivative(problem: Problem, keep: bool, primals: Any, tangents: Any) -> tu
     return (results, kept), (moved, [jnp.zeros_like(states) for states in kept])
 
 
-def _backward(problem: Problem, primals: Any, ys: jax.Array, kept: list, cotangents: Any, want_dx: bool) -> Any:
-    """The gradients of the arrays, the input (zeros unless it is wanted) and the carry."""
+def _backward(problem: Problem, primals: Any, ys: jax.Array, kept: list, cotangents: Any, wanted: tuple) -> Any:
+    """The gradients of the arrays, the inputs (zeros unless they are wanted) and the carry."""
     arrays, x, carry = primals
     dys, dlast = cotangents
     kernels, _, extras = _operands(problem, arrays)
     weights, pull = jax.vjp(lambda arrays: _operands(problem, arrays)[1], arrays)
-    kernel = kernels.backward[want_dx]
-    operands = [x, *carry, *weights]
-    results = [_float32(*operand.shape) for operand in operands][not want_dx :]
+    kernel = kernels.backward(wanted)
+    chosen = [leaf for leaf, want in zip(x, wanted, strict=True) if want]
+    results = [_float32(*operand.shape) for operand in (*chosen, *carry, *weights)]
     others = [ys, *kept, dys, *dlast, *kernels.extras_of(kernel, extras)]
-    found = _call(kernel, kernel.plan(*x.shape[:2]), results, *operands, *others)
-    dx, *rest = found if want_dx else [jnp.zeros_like(x), *found]
+    found = _call(kernel, kernel.plan(*ys.shape[:2]), results, *x, *carry, *weights, *others)
+    of_inputs, rest = iter(found), found[len(chosen) :]
+    dx = [next(of_inputs) if want else jnp.zeros_like(leaf) for leaf, want in zip(x, wanted, strict=True)]
     return pull(rest[len(carry) :])[0], dx, rest[: len(carry)]
 
 

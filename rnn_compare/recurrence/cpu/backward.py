@@ -13,35 +13,33 @@ from rnn_compare.recurrence.step.graph import LEAVES, Node, uses
 from rnn_compare.recurrence.step.stages import CHEAP, Schedule, Stage, Sum, sums
 
 
-def backward(layout: Layout, want_dx: bool) -> Kernel:
+def backward(layout: Layout, wanted: tuple[bool, ...]) -> Kernel:
     """The kernel of the backward pass.
 
     Args:
         layout: what it works on.
-        want_dx: whether it computes the gradient of the input.
+        wanted: of which inputs it computes the gradient.
     """
-    return _Backward(layout, want_dx).kernel()
+    return _Backward(layout, wanted).kernel()
 
 
 class _Backward(Pass):
-    def __init__(self, layout: Layout, want_dx: bool) -> None:
+    def __init__(self, layout: Layout, wanted: tuple[bool, ...]) -> None:
         step = layout.step
-        self.want_dx = want_dx
         gradients = [step.gradients[column.products[0]] for column in layout.sums.values()]
         roots = {("dsum", i): node for i, node in enumerate(gradients)}
         roots |= {("dvector", i): step.gradients[vector] for i, vector in enumerate(layout.vectors)}
         roots |= {("dstate", i): node for i, node in enumerate(step.dstates)}
-        if want_dx:
-            roots["dinput",] = step.dinput
+        roots |= {("dinput", i): node for i, node in enumerate(step.dinputs) if wanted[i]}
         forward = layout.sums
         found = sums(roots.values(), given=forward) | forward
         recomputed = Schedule({}, forward, columns=forward.values(), rows=layout.readable)
-        given = {node for node in recomputed.evaluated if node not in CHEAP and node.op not in CHEAP}
-        given |= {node for node in layout.rows if node not in layout.readable and node is not ONE}
+        given = [node for node in recomputed.evaluated if node.op not in CHEAP]
+        given += [node for node in layout.rows if node not in layout.readable and node is not ONE]
         in_place = [place for place in roots if place[0] == "dstate"]
         self.schedule = Schedule(roots, found, computed=forward, given=given, in_place=in_place)
         loaded = {node for stage in self.schedule.stages for node in stage.loads}
-        kept = [node for node in given if node in loaded and node not in layout.rows]
+        kept = [node for node in dict.fromkeys(given) if node in loaded and node not in layout.rows]
         self.recompute = Schedule(
             {("kept", n): n for n in kept}, forward, columns=forward.values(), rows=layout.readable
         )
@@ -57,7 +55,8 @@ class _Backward(Pass):
         }
         products = [p for node in back for p in found[node].products]
         self.extras = [p for p in products if not (p.value[1] and (p.inputs[0], p.value[0]) in self._by_product)]
-        results = layout.backward_results if want_dx else layout.backward_results[1:]
+        inputs, others = layout.backward_results[: len(wanted)], layout.backward_results[len(wanted) :]
+        results = [array for array, want in zip(inputs, wanted, strict=True) if want] + others
         super().__init__(layout, layout.backward_operands(self.extras), results)
 
     def sums_read(self, node: Node) -> Sum | None:
@@ -176,13 +175,14 @@ class _Backward(Pass):
         for i, row in enumerate(of.rows):
             self.where[row] = "row_here", f"r{i}", False
             self.places["source", row] = "row_here", f"r{i}", False, row.width
-        self.where.setdefault(step.input, (f"x + at * {of.dim(step.input.width)}", "", False))
+        for i, node in enumerate(step.inputs):
+            self.where.setdefault(node, (f"x{i or ''} + at * {of.dim(node.width)}", "", False))
+            self.places["dinput", i] = f"dx{i or ''} + at * {of.dim(node.width)}", "", False, node.width
         for i, state in enumerate(step.states):
             self.where.setdefault(state, (f"before{i} + row * {of.dim(state.width)}", "", False))
             self.where[step.dlast[i]] = "dstates_row", f"s{i}", True
             self.places["dstate", i] = self.places["addend", "dstate", i] = "before_row", f"s{i}", True, state.width
         self.where[step.doutput] = f"dys + at * {of.dim(step.doutput.width)}", "", False
-        self.places["dinput",] = f"dx + at * {of.dim(step.input.width)}", "", False, step.input.width
         self._temp_columns = []
         back = [column for stage in self.schedule.stages for column in stage.columns]
         self._targets = {
@@ -269,9 +269,10 @@ class _Backward(Pass):
                     out(f"before = {earlier} if block_start + s > 0 else {initial}")
                     out(f"copy(before, row_here + {offset}, {dim})")
             out(f"row_here[r{of.rows.index(ONE)}] = 1.0")
-            if step.input in of.rows:
-                dim = of.dim(step.input.width)
-                out(f"copy(x + at * {dim}, row_here + r{of.rows.index(step.input)}, {dim})")
+            for i, node in enumerate(step.inputs):
+                if node in of.rows:
+                    dim = of.dim(node.width)
+                    out(f"copy(x{i or ''} + at * {dim}, row_here + r{of.rows.index(node)}, {dim})")
 
     def _step_start(self) -> None:
         self.out("start = (block_start + s) * batch + first")

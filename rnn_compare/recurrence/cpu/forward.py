@@ -32,7 +32,8 @@ class _Forward(Pass):
         for i, row in enumerate(of.rows):
             self.where[row] = "row_here", f"r{i}", False
             self.places["source", row] = "row_here", f"r{i}", False, row.width
-        self.where.setdefault(step.input, (f"x + at * {of.dim(step.input.width)}", "", False))
+        for i, node in enumerate(step.inputs):
+            self.where.setdefault(node, (f"x{i or ''} + at * {of.dim(node.width)}", "", False))
         for node, i in of.index.items():
             self.where[node] = "columns_row", f"c{i}", True
         for i, place in enumerate(temps):
@@ -67,11 +68,12 @@ class _Forward(Pass):
                     out(f"copy(carry{i} + (first + row) * {dim}, {self._home(state)}, {dim})")
             with out.block("for t in range(steps):"):
                 out("start = t * batch + first")
-                if step.input in of.rows:
-                    width = of.dim(step.input.width)
-                    with out.block("for row in range(count):"):
-                        place = f"rows + (row * row_floats + r{of.rows.index(step.input)})"
-                        out(f"copy(x + (start + row) * {width}, {place}, {width})")
+                for i, node in enumerate(step.inputs):
+                    if node in of.rows:
+                        width = of.dim(node.width)
+                        with out.block("for row in range(count):"):
+                            place = f"rows + (row * row_floats + r{of.rows.index(node)})"
+                            out(f"copy(x{i or ''} + (start + row) * {width}, {place}, {width})")
                 for stage in self.schedule.stages:
                     self._stage(stage)
             with out.block("for row in range(count):"):

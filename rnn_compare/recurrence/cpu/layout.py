@@ -72,13 +72,13 @@ class Layout:
         taken = {vector for column in self.sums.values() for vector in column.vectors}
         self.vectors = [node for node in ancestors(roots) if node.op == "vector" and node not in taken]
         sources = dict.fromkeys(source for column in self.sums.values() for source in column.sources)
-        self.readable = [node for node in (*step.states, step.input) if node in sources]
-        before_input = [node for node in self.readable if node is not step.input]
-        adjacent = [*before_input, ONE, *self.readable[len(before_input) :]]
+        states, inputs = ([node for node in given if node in sources] for given in (step.states, step.inputs))
+        self.readable = states + inputs
+        adjacent = [*states, ONE, *inputs]
         self.rows = adjacent + [node for node in sources if node not in adjacent]
         self.adjacent = len(adjacent)
         self.separate = [i for i, node in enumerate(step.last) if node is not step.output]
-        widths = [step.input.width, *(state.width for state in step.states), step.doutput.width]
+        widths = [*(node.width for node in (*step.inputs, *step.states)), step.doutput.width]
         widths += [node.width for node in (*self.sums, *self.vectors, *sources)]
         self.names = {width: f"d{i}" for i, width in enumerate(dict.fromkeys(w for w in widths if w > 1))}
         finals: dict[Place, Node] = {("last", i): node for i, node in enumerate(step.last)}
@@ -124,7 +124,7 @@ class Layout:
     def operands(self) -> list[Array]:
         """Operands of the forward pass."""
         step = self.step
-        arrays = [Array("x", ("steps", "batch", self.dim(step.input.width)))]
+        arrays = [Array(f"x{i or ''}", ("steps", "batch", self.dim(s.width))) for i, s in enumerate(step.inputs)]
         arrays += [Array(f"carry{i}", ("batch", self.dim(s.width))) for i, s in enumerate(step.states)]
         arrays += [
             Array(f"w{i}", (f"({self.count(s.sources)})", str(len(s.sums)), self.dim(s.width)))
@@ -157,7 +157,7 @@ class Layout:
 
     @functools.cached_property
     def backward_results(self) -> list[Array]:
-        """Results of the backward pass: the gradients of the operands of the forward pass, of x where it is wanted."""
+        """Results of the backward pass: the gradients of the operands of the forward pass, of inputs where wanted."""
         return [Array("d" + array.name, array.shape) for array in self.operands]
 
 

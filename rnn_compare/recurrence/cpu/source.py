@@ -236,7 +236,7 @@ class Pass:
             array = base.split()[0]
             if padded:
                 self.out(f"store({address}, {value})")
-            elif array in ("ys", "dx"):
+            elif array == "ys" or array.startswith("dx"):
                 self.out(f"write({address}, {value}, left, far_{array})")
             else:
                 self.out(f"store_some({address}, {value}, left)")

@@ -2,7 +2,7 @@
 
 Values are those of one row of the batch, each so many units wide:
 
-    state i, input        what the step is given
+    state i, input i      what the step is given
     vector i              an array of the parameters, one number per unit
     product i, T          a row times an array of the parameters [inputs, outputs], or its transpose
     constant              a number
@@ -48,7 +48,7 @@ class Graph:
         self._nodes: dict[Any, Node] = {}
 
     def leaf(self, op: str, width: int, value: Any = None) -> Node:
-        """A state, the input, a vector or a cotangent."""
+        """A state, an input, a vector or a cotangent."""
         return self._intern(op, (), width, value)
 
     def constant(self, value: float) -> Node:
@@ -165,25 +165,25 @@ class Step:
     Attributes:
         text: all of it, a line for each node and each result.
         states: the states that the step is given.
-        input: the input.
+        inputs: the inputs, one at least.
         last: the states that it hands on.
         output: what it gives out at every step.
         dlast: the cotangent of each state that is handed on.
         doutput: the cotangent of the output.
         dstates: the cotangent of each state that is given.
-        dinput: the cotangent of the input.
+        dinputs: the cotangent of each input.
         gradients: the cotangent of each product and vector of the forward step.
     """
 
     text: str
     states: tuple[Node, ...]
-    input: Node
+    inputs: tuple[Node, ...]
     last: tuple[Node, ...]
     output: Node
     dlast: tuple[Node, ...]
     doutput: Node
     dstates: tuple[Node, ...]
-    dinput: Node
+    dinputs: tuple[Node, ...]
     gradients: dict[Node, Node]
 
     def __eq__(self, other: object) -> bool:

@@ -12,34 +12,41 @@ from rnn_compare.recurrence.step.reverse import cotangents
 from rnn_compare.recurrence.step.trace import Tracer, Value, batch_size
 
 MOST_UNITS = 1 << 16  # of a state or an input: to read a step takes a batch of more
-StepFunction = Callable[[Any, Any, jax.Array], tuple[Any, jax.Array]]
+StepFunction = Callable[[Any, Any, Any], tuple[Any, jax.Array]]
 
 
 class Problem:
     """A step, traced: what it computes, apart from the arrays that it is given and those that it closes over.
 
     Args:
-        step: a function of (params, carry, x [B, F]) that returns (carry, y [B, W]).
+        step: a function of (params, carry, x) that returns (carry, y [B, W]).
         params: its parameters, a tree of arrays.
         carry: a tree of arrays [B, W], of which only shapes and types are read.
-        x: an array [B, F], likewise.
+        x: a tree of arrays [B, F], likewise; one at least.
 
     Attributes:
         arrays: the arrays that it closes over, and the parameters.
         carry: the structure of the carry.
+        inputs: that of x.
 
     Raises:
         UnsupportedError: no kernel can be made of the step; says why.
     """
 
     def __init__(self, step: StepFunction, params: Any, carry: Any, x: Any) -> None:
-        leaves, self.carry = jax.tree.flatten(carry)
-        for leaf in (*leaves, x, *jax.tree.leaves(params)):
+        states, self.carry = jax.tree.flatten(carry)
+        inputs, self.inputs = jax.tree.flatten(x)
+        if not inputs:
+            raise UnsupportedError("there is no input")
+        for leaf in (*states, *inputs, *jax.tree.leaves(params)):
             if leaf.dtype != jnp.float32:
                 raise UnsupportedError(f"a kernel computes in float32, and was given {leaf.dtype}")
-        if wrong := [leaf.shape for leaf in (*leaves, x) if leaf.ndim != 2]:
+        if wrong := [leaf.shape for leaf in (*states, *inputs) if leaf.ndim != 2]:
             raise UnsupportedError(f"a carry or an input is not [batch, units] but {wrong[0]}")
-        self._widths = [leaf.shape[1] for leaf in (*leaves, x)]
+        if len({leaf.shape[0] for leaf in (*states, *inputs)}) > 1:
+            raise UnsupportedError("carry and inputs are of several batches")
+        self._widths = [leaf.shape[1] for leaf in (*states, *inputs)]
+        self._count = len(states)
         if max(self._widths) > MOST_UNITS:
             raise UnsupportedError(f"{max(self._widths)} units are more than {MOST_UNITS}")
         largest = max(self._widths + [n for leaf in jax.tree.leaves(params) for n in leaf.shape])
@@ -47,19 +54,22 @@ class Problem:
 
         def traced(batch: int) -> ClosedJaxpr:
             rows = [jax.ShapeDtypeStruct((batch, width), jnp.float32) for width in self._widths]
-            given = jax.tree.unflatten(self.carry, rows[:-1])
+            given = (
+                jax.tree.unflatten(self.carry, rows[: self._count]),
+                jax.tree.unflatten(self.inputs, rows[self._count :]),
+            )
             try:
-                closed, (last, _) = jax.make_jaxpr(step, return_shape=True)(params, given, rows[-1])
+                closed, (last, _) = jax.make_jaxpr(step, return_shape=True)(params, *given)
             except TypeError as error:
-                if batch == x.shape[0]:
+                if batch == inputs[0].shape[0]:
                     raise
                 raise UnsupportedError(f"it cannot be traced with a batch of {batch}: {error}") from None
             shapes = [leaf.shape for leaf in jax.tree.leaves(last)]
-            if str(jax.tree.structure(last)) != str(self.carry) or shapes != [row.shape for row in rows[:-1]]:
+            if str(jax.tree.structure(last)) != str(self.carry) or shapes != [row.shape for row in rows[: self._count]]:
                 raise UnsupportedError("the step's carry changes its structure or its shapes")
             return closed
 
-        self._of_batch = traced(x.shape[0]).jaxpr
+        self._of_batch = traced(inputs[0].shape[0]).jaxpr
         self._jaxpr = traced(self._batch)
         self.arrays = [*map(jnp.asarray, self._jaxpr.consts), *map(jnp.asarray, jax.tree.leaves(params))]
         other = batch_size(self._batch)
@@ -71,10 +81,10 @@ class Problem:
         if texts[0] != texts[1]:
             raise UnsupportedError("it computes with the number of sequences in the batch")
 
-    def step(self, arrays: list[jax.Array], carry: list[jax.Array], x: jax.Array) -> tuple[list[jax.Array], jax.Array]:
-        """The step of so many arrays, the carry's leaves and the input."""
+    def step(self, arrays: list, carry: list, inputs: list) -> tuple[list[jax.Array], jax.Array]:
+        """The step of so many arrays, the carry's leaves and the inputs."""
         count = len(self._of_batch.constvars)
-        results = jaxpr_as_fun(ClosedJaxpr(self._of_batch, arrays[:count]))(*arrays[count:], *carry, x)
+        results = jaxpr_as_fun(ClosedJaxpr(self._of_batch, arrays[:count]))(*arrays[count:], *carry, *inputs)
         return results[:-1], results[-1]
 
     def read(self, arrays: list[jax.Array]) -> tuple[Step, dict[int, jax.Array]]:
@@ -84,14 +94,13 @@ class Problem:
     def _graph(self, batch: int, jaxpr: Any, arrays: list[jax.Array]) -> tuple[Step, dict[int, jax.Array]]:
         tracer = Tracer(batch)
         graph, count = tracer.graph, len(jaxpr.constvars)
-        *states, input_ = nodes = [
-            *(graph.leaf("state", width, i) for i, width in enumerate(self._widths[:-1])),
-            graph.leaf("input", self._widths[-1]),
-        ]
+        states = [graph.leaf("state", width, i) for i, width in enumerate(self._widths[: self._count])]
+        inputs = [graph.leaf("input", width, i or None) for i, width in enumerate(self._widths[self._count :])]
+        nodes = states + inputs
         given = [Value(node, (batch, node.width), 0) for node in nodes]
         results = tracer.run(jaxpr, arrays[:count], [*arrays[count:], *given])
         avals = [var.aval for var in jaxpr.outvars]
-        if len(avals) != len(nodes) or avals[-1].ndim != 2 or avals[-1].shape[0] != batch:
+        if len(avals) != len(states) + 1 or avals[-1].ndim != 2 or avals[-1].shape[0] != batch:
             raise UnsupportedError("the step's output is not one array [batch, units]")
         zero = graph.constant(0)
         *last, output = (tracer.node(r, Value(zero, aval.shape, 0)) for r, aval in zip(results, avals, strict=True))
@@ -101,12 +110,12 @@ class Problem:
         found = cotangents(tracer, [*zip(last, dlast, strict=True), (output, doutput)])
         forward = ancestors((*last, output))
         gradients = {node: found.get(node, zero) for node in forward if node.op in ("product", "vector")}
-        *dstates, dinput = (found.get(node, zero) for node in nodes)
+        dstates, dinputs = ([found.get(node, zero) for node in given] for given in (states, inputs))
         rows = {
             "last": last,
             "output": [output],
             "dstates": dstates,
-            "dinput": [dinput],
+            "dinput": dinputs,
             "gradients": gradients.values(),
         }
         behind = ancestors(node for row in rows.values() for node in row)
@@ -117,13 +126,13 @@ class Problem:
         step = Step(
             "\n".join(dict.fromkeys(lines)),
             tuple(states),
-            input_,
+            tuple(inputs),
             tuple(last),
             output,
             tuple(dlast),
             doutput,
             tuple(dstates),
-            dinput,
+            tuple(dinputs),
             gradients,
         )
         return step, {number: tracer.arrays[number] for node in behind for number in arrays_of(node)}

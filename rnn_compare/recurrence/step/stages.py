@@ -136,8 +136,8 @@ class Schedule:
         columns = [found[node] for node in behind if node in found and node not in self._computed | self._given]
         sources = {source: None for column in columns for source in column.sources}
         staying = {node for place, node in roots.items() if place[0] in STAY}
-        self._sources = {node for node in sources if node not in staying | self._given | set(rows)}
-        self._kept = self._sources | staying
+        self._sources = [node for node in sources if node not in staying | self._given | set(rows)]
+        self._kept = {*self._sources, *staying}
         self.direct = {
             p: found[n] for p, n in roots.items() if p in in_place and self._is_direct(n, list(roots.values()))
         }
