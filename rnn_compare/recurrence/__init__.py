@@ -13,7 +13,10 @@ from absl import logging
 
 from rnn_compare.cells import Carry, RecurrentCell
 from rnn_compare.recurrence import cpu, scan
+from rnn_compare.recurrence.step.graph import UnsupportedError
 from rnn_compare.recurrence.step.read import StepFunction
+
+__all__ = ["BACKENDS", "UnsupportedError", "pick", "recurrence", "why_not"]
 
 Backend = Callable[[StepFunction, Any, Any, Any], tuple[jax.Array, Any]]
 
@@ -37,21 +40,33 @@ def pick(backend: str, cell: RecurrentCell, features: int) -> str:
     """
     if backend == "scan":
         return backend
-    platform = jax.default_backend()
-    why_not: str | None
-    if platform != "cpu":
-        why_not = f"it runs on a CPU, and JAX runs on {platform} here"
-    elif backend == "auto" and cell.units > FASTER_UP_TO:
-        why_not = f"it is known to be faster up to {FASTER_UP_TO} units"
-    else:
-        why_not = cpu.why_not(cell.step, *_shapes(cell, features))
-    if backend == "cpu" and why_not:
-        raise ValueError(f"the backend cpu cannot serve {type(cell).__name__}: {why_not}; use scan or auto")
+    params, x, carry = _shapes(cell, features)
+    why = why_not(cell.step, params, x, carry, any_size=backend == "cpu")
+    if backend == "cpu" and why:
+        raise ValueError(f"the backend cpu cannot serve {type(cell).__name__}: {why}; use scan or auto")
     if backend != "auto":
         return backend
-    picked = "scan" if why_not else "cpu"
-    logging.info("recurrence backend: %s%s", picked, f" (not cpu: {why_not})" if why_not else "")
+    picked = "scan" if why else "cpu"
+    logging.info("recurrence backend: %s%s", picked, f" (not cpu: {why})" if why else "")
     return picked
+
+
+def why_not(step: StepFunction, params: Any, x: Any, carry: Any, any_size: bool = False) -> str | None:
+    """Why the kernels do not serve a step here, or None if they do.
+
+    Args:
+        step: the step.
+        params: its parameters; of these and the following only shapes and types are read.
+        x: inputs of at least one time step, a tree of arrays [T, B, F].
+        carry: a carry, a tree of arrays [B, H].
+        any_size: whether they are wanted at sizes at which the scan is faster, too.
+    """
+    if (platform := jax.default_backend()) != "cpu":
+        return f"it runs on a CPU, and JAX runs on {platform} here"
+    units = max((leaf.shape[-1] for leaf in jax.tree.leaves(carry)), default=0)
+    if not any_size and units > FASTER_UP_TO:
+        return f"it is known to be faster up to {FASTER_UP_TO} units"
+    return cpu.why_not(step, params, x, carry)
 
 
 def _shapes(cell: RecurrentCell, features: int) -> Any:

@@ -1,0 +1,104 @@
+"""`jax.lax.scan`, fused where it can be."""
+
+import functools
+import math
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from rnn_compare.recurrence import BACKENDS, UnsupportedError
+from rnn_compare.recurrence import why_not as why_not_fused
+
+Body = Callable[[Any, Any], tuple[Any, Any]]
+
+
+def scan(
+    f: Body, init: Any, xs: Any = None, length: int | None = None, reverse: bool = False, unroll: int | bool = 1
+) -> tuple[Any, Any]:
+    """`jax.lax.scan`, with its arguments and results.
+
+    It is fused, forward and backward, where a kernel can be made of `f`: arrays [B, …] in float32 as carry and output,
+    whose first axis is a batch that `f` does not mix, and in `xs` such arrays, or truth values, of each step. Otherwise
+    it is `jax.lax.scan` itself; `why_not` says why.
+
+    Args:
+        f: a function of (carry, x) that returns (carry, y).
+        init: the carry before the first step.
+        xs: what is scanned over, a tree of arrays [T, B, …].
+        length: the number of steps, if there are no xs.
+        reverse: whether it goes from the last step to the first.
+        unroll: left to `jax.lax.scan`; a fused scan has no use for it.
+
+    Returns:
+        The last carry, and the outputs of all steps.
+    """
+    try:
+        fused = _Fused(f, init, xs)
+    except UnsupportedError:
+        return jax.lax.scan(f, init, xs, length, reverse, unroll)
+    return fused(init, xs, reverse)
+
+
+def why_not(f: Body, init: Any, xs: Any = None) -> str | None:
+    """Why `scan` is not fused for these arguments, or None if it is; only shapes and types are read."""
+    try:
+        _Fused(f, init, xs)
+    except UnsupportedError as why:
+        return str(why)
+    return None
+
+
+class _Fused:
+    """A body as a step of rows [B, numbers].
+
+    Raises:
+        UnsupportedError: no kernel can be made of it; says why.
+    """
+
+    def __init__(self, f: Body, init: Any, xs: Any) -> None:
+        self._f = f
+        self._carry = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(jnp.shape(leaf), jnp.result_type(leaf)), init)
+        self._x = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape[1:], leaf.dtype), xs)
+        if not jax.tree.leaves(self._carry) or any(leaf.ndim == 0 for leaf in jax.tree.leaves((self._carry, self._x))):
+            raise UnsupportedError("a carry or an input has no axis that could be a batch")
+        last, self._y = jax.eval_shape(f, self._carry, self._x)
+        if len(jax.tree.leaves(self._y)) > 1:
+            raise UnsupportedError(f"it gives out {len(jax.tree.leaves(self._y))} arrays a step")
+        if jax.tree.map(lambda a: (a.shape, a.dtype), last) != jax.tree.map(lambda a: (a.shape, a.dtype), self._carry):
+            raise UnsupportedError("the carry changes its shapes or types")  # which jax.lax.scan complains about
+        if why := why_not_fused(self.step, (), *jax.eval_shape(_operands, init, xs)):
+            raise UnsupportedError(why)
+
+    def __call__(self, init: Any, xs: Any, reverse: bool) -> tuple[Any, Any]:
+        in_order = functools.partial(jax.tree.map, lambda leaf: jnp.flip(leaf, 0) if reverse else leaf)
+        ys, last = BACKENDS["cpu"](self.step, (), *_operands(init, in_order(xs)))
+        whole = jax.tree.map(lambda like: ys.reshape(len(ys), *like.shape), self._y)
+        return jax.tree.map(_as, last, self._carry), in_order(whole)
+
+    def step(self, _: Any, carry: Any, x: Any) -> tuple[Any, jax.Array]:
+        """The body; where it gives out nothing, a part of the carry is the output."""
+        batch = len(jax.tree.leaves(carry)[0])
+        given = jax.tree.map(lambda rows, like: _as(rows, like, batch), (carry, x), (self._carry, self._x))
+        last, y = self._f(*given)
+        rows = jax.tree.map(_rows, last)
+        return rows, _rows(jax.tree.leaves((y, last))[0])
+
+
+def _operands(init: Any, xs: Any) -> tuple[Any, Any]:
+    """What is scanned over, and the carry, as rows."""
+    return jax.tree.map(functools.partial(_rows, lead=2), xs), jax.tree.map(_rows, init)
+
+
+def _rows(leaf: Any, lead: int = 1) -> jax.Array:
+    """An array [B, …] as rows [B, numbers]; truth values as ones and zeros."""
+    leaf = jnp.asarray(leaf)
+    leaf = leaf.astype(jnp.float32) if leaf.dtype == bool else leaf
+    return leaf.reshape(*leaf.shape[:lead], math.prod(leaf.shape[lead:]))
+
+
+def _as(rows: jax.Array, like: jax.ShapeDtypeStruct, batch: int | None = None) -> jax.Array:
+    """Rows as what they were made of."""
+    leaf = rows.reshape(batch or like.shape[0], *like.shape[1:])
+    return leaf > 0.5 if like.dtype == bool else leaf

@@ -1,0 +1,130 @@
+"""A layer's sequences as recurrences take them: time first, one batch axis, forward; padding and resets are inputs."""
+
+import functools
+import math
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax.linen.recurrent import flip_sequences
+
+from rnn_compare.recurrence import BACKENDS, why_not
+from rnn_compare.recurrence.step.read import StepFunction
+
+
+def apply(
+    step: StepFunction,
+    params: Any,
+    inputs: jax.Array,
+    initial: Callable[[tuple[int, ...]], Any],
+    carry: Any = None,
+    *,
+    lengths: jax.Array | None,
+    resets: jax.Array | None,
+    time_major: bool,
+    reverse: bool,
+    keep_order: bool,
+) -> tuple[Any, jax.Array]:
+    """A cell over the time of inputs [*batch, T, F], or [T, *batch, F] if `time_major`.
+
+    Args:
+        step: a function of (params, carry, x [B, F]) that returns (carry, y [B, W]).
+        params: its parameters.
+        inputs: the inputs.
+        initial: the cell's own initial carry, for inputs of a shape (*batch, F).
+        carry: the initial carry, a tree of arrays [*batch, H]; the cell's own if it is left out.
+        lengths: see `flax.linen.RNN`, [*batch].
+        resets: see `linen.RNN`, of the inputs' shape without F.
+        time_major: as in Flax.
+        reverse: as in Flax.
+        keep_order: as in Flax.
+
+    Returns:
+        The last carry, and the outputs, zero on padding.
+    """
+    first = inputs if time_major else jnp.moveaxis(inputs, -2, 0)
+    T, *batch, F = first.shape
+    one_batch = functools.partial(_reshaped, before=len(batch), after=(math.prod(batch),))
+    x = first.reshape(T, math.prod(batch), F)
+    rows = None
+    if carry is None:
+        carry, rows = initial((*batch, F)), _alike(initial, F)
+    if lengths is not None:
+        lengths = lengths.reshape(-1)
+    if resets is not None:
+        resets = (resets if time_major else jnp.moveaxis(resets, -1, 0)).reshape(x.shape[:2])
+    flip = functools.partial(flip_sequences, seq_lengths=lengths, num_batch_dims=1, time_major=True)
+    if reverse:
+        x = flip(x)
+        if resets is not None:  # what begins anew at a step ends there for whom comes from behind
+            behind = jnp.concatenate([resets[1:], jnp.zeros_like(resets[:1])])
+            resets = flip(behind[..., None])[..., 0]
+    outputs, last = recurrence(step, params, x, jax.tree.map(one_batch, carry), lengths, resets, rows)
+    if reverse and keep_order:
+        outputs = flip(outputs)
+    outputs = outputs.reshape(T, *batch, outputs.shape[-1])
+    whole = functools.partial(_reshaped, before=1, after=tuple(batch))
+    return jax.tree.map(whole, last), outputs if time_major else jnp.moveaxis(outputs, 0, -2)
+
+
+def recurrence(
+    step: StepFunction,
+    params: Any,
+    x: jax.Array,
+    carry: Any,
+    lengths: jax.Array | None = None,
+    resets: jax.Array | None = None,
+    rows: Any = None,
+) -> tuple[jax.Array, Any]:
+    """A step over time, by the kernels where they can serve, else by the scan.
+
+    Args:
+        step: see `apply`.
+        params: its parameters.
+        x: the inputs, [T, B, F].
+        carry: the carry before the first step, a tree of arrays [B, H].
+        lengths: how many steps of each sequence are none of padding, [B].
+        resets: whether the carry is put back before a step, [T, B].
+        rows: what it is put back to where that is the same for all sequences, a tree of arrays [1, H]; else `carry`.
+
+    Returns:
+        The outputs [T, B, W], zero on padding, and the carry after each sequence's last step.
+    """
+    given = {"x": x}
+    if lengths is not None:
+        there = (jnp.arange(len(x))[:, None] < lengths)[..., None]
+        given = {"x": jnp.where(there, x, 0), "there": there.astype(x.dtype)}
+    if resets is not None:
+        given["again"] = resets[..., None].astype(x.dtype)
+    fixed = carry if resets is not None and rows is None else None
+
+    def moved(params: Any, states: Any, given: Any) -> tuple[Any, jax.Array]:
+        state, fixed = states
+        if "again" in given:
+            state = _where(given["again"], fixed if rows is None else rows, state)
+        new, y = step(params, state, given["x"])
+        if "there" in given:
+            new, y = _where(given["there"], new, state), jnp.where(given["there"] > 0, y, 0)
+        return (new, fixed), y
+
+    arguments = params, given, (carry, fixed)
+    outputs, (last, _) = BACKENDS["scan" if why_not(moved, *arguments) else "cpu"](moved, *arguments)
+    return outputs, last
+
+
+def _where(mask: jax.Array, yes: Any, no: Any) -> Any:
+    return jax.tree.map(lambda a, b: jnp.where(mask > 0, a, b), yes, no)
+
+
+def _reshaped(leaf: jax.Array, before: int, after: tuple[int, ...]) -> jax.Array:
+    """An array whose first axes are replaced."""
+    return leaf.reshape(*after, *leaf.shape[before:])
+
+
+def _alike(initial: Callable[[tuple[int, ...]], Any], features: int) -> Any:
+    """The cell's own initial carry of one sequence, if it is that of all: a tree of arrays [1, H]."""
+    with jax.ensure_compile_time_eval():
+        two = initial((2, features))
+        same = all(bool((leaf[0] == leaf[1]).all()) for leaf in jax.tree.leaves(two))
+        return jax.tree.map(lambda leaf: leaf[:1], two) if same else None

@@ -1,0 +1,191 @@
+"""Held against `flax.linen.RNN` itself: parameters to the bit, values and gradients to rounding."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import linen as nn
+
+import rnn_compare
+from rnn_compare.cells import LSTMCell
+from rnn_compare.recurrence import BACKENDS
+
+B, T, F, H = 4, 9, 3, 5
+OTHERS = (False, False), (False, True), (True, True)
+LENGTHS = jnp.array([9, 4, 1, 7])
+CELLS = {
+    "flax.OptimizedLSTMCell": nn.OptimizedLSTMCell(H),
+    "flax.GRUCell": nn.GRUCell(H),
+    "lstm": LSTMCell(H),
+}
+# Nine steps of single precision, of numbers of about one.
+close = functools.partial(jax.tree.map, functools.partial(np.testing.assert_allclose, rtol=2e-5, atol=2e-5))
+
+
+@pytest.fixture(autouse=True)
+def fused(monkeypatch):
+    """The scan is no way out, unless a test asks for it."""
+
+    def scan(*_):
+        raise AssertionError("it was not fused")
+
+    monkeypatch.setitem(BACKENDS, "scan", scan)
+
+
+def inputs(time_major=False):
+    x = jax.random.normal(jax.random.key(0), (B, T, F))
+    return jnp.swapaxes(x, 0, 1) if time_major else x
+
+
+def judged(layer, lengths, time_major=False, **given):
+    """A function of (parameters, inputs) that gives a number of all that is not padding, and the results."""
+
+    def function(params, x):
+        carry, y = layer.apply(params, x, seq_lengths=lengths, return_carry=True, **given)
+        if lengths is not None:
+            there = (jnp.arange(T) < lengths[:, None])[..., None]
+            y = y * (jnp.swapaxes(there, 0, 1) if time_major else there)
+        return sum(jnp.sum(jnp.sin(leaf) * (i + 1)) for i, leaf in enumerate(jax.tree.leaves((carry, y)))), (carry, y)
+
+    return jax.jit(jax.value_and_grad(function, (0, 1), has_aux=True))
+
+
+@pytest.mark.parametrize("lengths", [None, LENGTHS], ids=["whole", "padded"])
+@pytest.mark.parametrize(
+    "order", [{}, {"time_major": True}, {"reverse": True}, {"reverse": True, "keep_order": True}], ids=str
+)
+@pytest.mark.parametrize(
+    "name", [name if name == "flax.GRUCell" else pytest.param(name, marks=pytest.mark.slow) for name in CELLS]
+)
+def test_it_is_flaxs_layer(name, order, lengths):
+    theirs, ours = nn.RNN(CELLS[name], **order), rnn_compare.RNN(CELLS[name], **order)
+    x = inputs(order.get("time_major", False))
+    params = theirs.init(jax.random.key(1), x)
+    jax.tree.map(np.testing.assert_array_equal, params, ours.init(jax.random.key(1), x))
+    major = order.get("time_major", False)
+    close(judged(ours, lengths, major)(params, x), judged(theirs, lengths, major)(params, x))
+
+
+@pytest.mark.parametrize("lengths", [None, LENGTHS], ids=["whole", "padded"])
+def test_both_directions(lengths):
+    layers = [
+        two(one(nn.GRUCell(H)), one(LSTMCell(H)))
+        for two, one in ((nn.Bidirectional, nn.RNN), (rnn_compare.Bidirectional, rnn_compare.RNN))
+    ]
+    params = layers[0].init(jax.random.key(1), inputs())
+    jax.tree.map(np.testing.assert_array_equal, params, layers[1].init(jax.random.key(1), inputs()))
+    theirs, ours = (judged(layer, lengths)(params, inputs()) for layer in layers)
+    close(ours, theirs)
+
+
+def test_an_initial_carry_and_several_batch_axes():
+    x = jax.random.normal(jax.random.key(0), (2, 3, T, F))
+    carry = tuple(jax.random.normal(jax.random.key(i), (2, 3, H)) for i in range(2))
+    theirs, ours = (kind(nn.OptimizedLSTMCell(H)) for kind in (nn.RNN, rnn_compare.RNN))
+    params = theirs.init(jax.random.key(1), x)
+
+    def results(layer):
+        def function(params, carry):
+            last, y = layer.apply(params, x, initial_carry=carry, return_carry=True)
+            return jnp.sum(jnp.sin(y)) + jnp.sum(jnp.cos(last[0])), (last, y)
+
+        return jax.grad(function, (0, 1), has_aux=True)(params, carry)
+
+    close(results(ours), results(theirs))
+
+
+class Tagger(nn.Module):
+    """Several layers stacked, under remat, with a layer's weights shared between two calls."""
+
+    layer: type
+
+    @nn.compact
+    def __call__(self, x):
+        shared = self.layer(nn.GRUCell(F))
+        x = shared(shared(x))
+        for _ in range(2):
+            x = nn.remat(self.layer)(nn.OptimizedLSTMCell(H))(x)
+        return nn.Dense(2)(x)
+
+
+@pytest.mark.slow
+def test_inside_of_a_network():
+    theirs, ours = Tagger(nn.RNN), Tagger(rnn_compare.RNN)
+    params = theirs.init(jax.random.key(1), inputs())
+    renamed = jax.tree_util.tree_map(lambda a: a, ours.init(jax.random.key(1), inputs()))
+    assert jax.tree.structure(params) == jax.tree.structure(renamed)
+
+    def loss(module, params):
+        return jnp.sum(jnp.sin(module.apply(params, inputs())))
+
+    close(*(jax.jit(jax.value_and_grad(functools.partial(loss, module)))(params) for module in (ours, theirs)))
+
+
+def test_vmap_over_networks_with_and_without_weights_of_their_own():
+    theirs, ours = (kind(nn.GRUCell(H)) for kind in (nn.RNN, rnn_compare.RNN))
+    x = jnp.stack([inputs(), 2 * inputs()])
+    params = jax.vmap(lambda key: theirs.init(key, inputs()))(jax.random.split(jax.random.key(1), 2))
+    one = jax.tree.map(lambda leaf: leaf[0], params)
+    for given, axes in ((params, (0, 0)), (one, (None, 0))):
+        close(*(jax.jit(jax.vmap(layer.apply, axes))(given, x) for layer in (ours, theirs)))
+
+
+@pytest.mark.parametrize(
+    ("reverse", "learned"), [(True, False), *(pytest.param(*p, marks=pytest.mark.slow) for p in OTHERS)]
+)
+def test_resets_cut_a_sequence_into_independent_ones(learned, reverse):
+    """As if each piece were a sequence of its own."""
+    layer, x = rnn_compare.RNN(LSTMCell(H), reverse=reverse, keep_order=True), inputs()[:1]
+    params = layer.init(jax.random.key(1), x)
+    carry = tuple(0.3 * jnp.ones((1, H)) for _ in range(2)) if learned else None
+    resets = jnp.zeros((1, T), bool).at[0, jnp.array([0, 3, 7])].set(True)
+
+    def whole(params, carry):
+        return layer.apply(params, x, initial_carry=carry, resets=resets)
+
+    def pieces(params, carry):
+        cuts = [layer.apply(params, x[:, a:b], initial_carry=carry) for a, b in ((0, 3), (3, 7), (7, T))]
+        return jnp.concatenate(cuts, axis=1)
+
+    def both(function):
+        value, pull = jax.vjp(function, params, carry)
+        return value, pull(jnp.cos(jnp.arange(value.size)).reshape(value.shape))
+
+    close(both(whole), both(pieces))
+
+
+def test_what_cannot_be_fused_is_flaxs_own(monkeypatch):
+    """A cell with dropout, a convolution, another type: the same results, and no error that Flax would not give."""
+    monkeypatch.undo()
+
+    class Dropping(nn.RNNCellBase):
+        @nn.compact
+        def __call__(self, carry, x):
+            h = jnp.tanh(nn.Dense(H)(x) + nn.Dropout(0.5, deterministic=False)(carry))
+            return h, h
+
+        def initialize_carry(self, rng, input_shape):
+            return jnp.zeros((*input_shape[:-1], H))
+
+        @property
+        def num_feature_axes(self):
+            return 1
+
+    keys = {"params": jax.random.key(1), "dropout": jax.random.key(2)}
+    for cell, x in (
+        (Dropping(), inputs()),
+        (nn.ConvLSTMCell(2, (3,)), jnp.ones((B, T, 6, F))),
+        (nn.GRUCell(H), inputs().astype(jnp.bfloat16)),
+        (nn.GRUCell(H, dtype=jnp.bfloat16), inputs()),
+        (nn.GRUCell(300), inputs()),
+    ):
+        theirs, ours = nn.RNN(cell), rnn_compare.RNN(cell)
+        params = theirs.init(keys, x)
+        expected = theirs.apply(params, x, rngs=keys)
+        found = ours.apply(params, x, rngs=keys)
+        assert found.dtype == expected.dtype
+        np.testing.assert_allclose(np.float32(found), np.float32(expected), rtol=2e-5, atol=2e-5)
+    with pytest.raises(ValueError, match="resets need a cell of parameters alone, and Dropping is none"):
+        rnn_compare.RNN(Dropping()).apply({"params": {}}, inputs(), resets=jnp.zeros((B, T), bool), rngs=keys)
