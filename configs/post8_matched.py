@@ -3,7 +3,8 @@
 A GRU of 19 units has 1,394 parameters, an LSTM of 16 has 1,335.
 
 Command:  python -m rnn_compare.main --config=configs/post8_matched.py
-Hardware: 2 CPU cores, 3 GB of memory.  Time: 40 minutes.
+Hardware: 2 CPU cores, 3 GB of memory.  Time: 45 minutes.
+Result:   experiments/post8_matched/README.md
 """
 
 from rnn_compare import config as base
