@@ -10,9 +10,11 @@ from flax import linen as nn
 
 import rnn_compare
 from rnn_compare.cells import LSTMCell
-from rnn_compare.recurrence import BACKENDS
+from rnn_compare.layers import sequences
+from rnn_compare.recurrence import BACKENDS, scan
 
 B, T, F, H = 4, 9, 3, 5
+ORDERS = {"time_major": True}, {"reverse": True}, {"reverse": True, "keep_order": True}
 OTHERS = (False, False), (False, True), (True, True)
 LENGTHS = jnp.array([9, 4, 1, 7])
 CELLS = {
@@ -53,9 +55,7 @@ def judged(layer, lengths, time_major=False, **given):
 
 
 @pytest.mark.parametrize("lengths", [None, LENGTHS], ids=["whole", "padded"])
-@pytest.mark.parametrize(
-    "order", [{}, {"time_major": True}, {"reverse": True}, {"reverse": True, "keep_order": True}], ids=str
-)
+@pytest.mark.parametrize("order", [{}, *(pytest.param(o, marks=pytest.mark.slow) for o in ORDERS)], ids=str)
 @pytest.mark.parametrize(
     "name", [name if name == "flax.GRUCell" else pytest.param(name, marks=pytest.mark.slow) for name in CELLS]
 )
@@ -68,6 +68,7 @@ def test_it_is_flaxs_layer(name, order, lengths):
     close(judged(ours, lengths, major)(params, x), judged(theirs, lengths, major)(params, x))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("lengths", [None, LENGTHS], ids=["whole", "padded"])
 def test_both_directions(lengths):
     layers = [
@@ -80,6 +81,7 @@ def test_both_directions(lengths):
     close(ours, theirs)
 
 
+@pytest.mark.slow
 def test_an_initial_carry_and_several_batch_axes():
     x = jax.random.normal(jax.random.key(0), (2, 3, T, F))
     carry = tuple(jax.random.normal(jax.random.key(i), (2, 3, H)) for i in range(2))
@@ -123,6 +125,7 @@ def test_inside_of_a_network():
     close(*(jax.jit(jax.value_and_grad(functools.partial(loss, module)))(params) for module in (ours, theirs)))
 
 
+@pytest.mark.slow
 def test_vmap_over_networks_with_and_without_weights_of_their_own():
     theirs, ours = (kind(nn.GRUCell(H)) for kind in (nn.RNN, rnn_compare.RNN))
     x = jnp.stack([inputs(), 2 * inputs()])
@@ -187,5 +190,29 @@ def test_what_cannot_be_fused_is_flaxs_own(monkeypatch):
         found = ours.apply(params, x, rngs=keys)
         assert found.dtype == expected.dtype
         np.testing.assert_allclose(np.float32(found), np.float32(expected), rtol=2e-5, atol=2e-5)
-    with pytest.raises(ValueError, match="resets need a cell of parameters alone, and Dropping is none"):
+    with pytest.raises(ValueError, match="resets need a cell that is a function of parameters, and Dropping is none"):
         rnn_compare.RNN(Dropping()).apply({"params": {}}, inputs(), resets=jnp.zeros((B, T), bool), rngs=keys)
+
+
+@pytest.mark.parametrize("learned", [False, pytest.param(True, marks=pytest.mark.slow)])
+def test_nothing_is_computed_of_padding(monkeypatch, learned):
+    """Not a number in it is seen by nobody; sequences of no step, of all, and of more than one task."""
+    x = jax.random.normal(jax.random.key(0), (30, T, F))
+    lengths = jax.random.randint(jax.random.key(2), (30,), 0, T + 1).at[0].set(T)
+    there = (jnp.arange(T) < lengths[:, None])[..., None]
+    layer = rnn_compare.RNN(LSTMCell(H))
+    params = layer.init(jax.random.key(1), x)
+    carry = tuple(jax.random.normal(jax.random.key(i), (30, H)) for i in range(2)) if learned else None
+
+    def results(x, backend):
+        monkeypatch.setattr(sequences, "why_not", lambda *_: backend == "scan")
+        monkeypatch.setitem(BACKENDS, "scan", scan.recurrence)
+
+        def function(params, x, carry):
+            last, y = layer.apply(params, x, seq_lengths=lengths, return_carry=True, initial_carry=carry)
+            return jnp.sum(jnp.sin(y)) + sum(jnp.sum(jnp.cos(leaf)) for leaf in last), (last, y)
+
+        return jax.jit(jax.value_and_grad(function, (0, 1, 2), has_aux=True))(params, x, carry)
+
+    expected = results(jnp.where(there, x, 0), "scan")
+    close(results(jnp.where(there, x, jnp.nan), "cpu"), expected)

@@ -33,8 +33,8 @@ class Kernels:
         forward: the forward pass.
     """
 
-    def __init__(self, step: Step) -> None:
-        self.layout = Layout(step)
+    def __init__(self, step: Step, ending: bool = False) -> None:
+        self.layout = Layout(step, ending)
         self.forward = forward(self.layout)
         self.backward = functools.cache(functools.partial(backward, self.layout))
         ends = (self.backward((want,) * len(step.inputs)) for want in (False, True))
@@ -56,9 +56,9 @@ class Kernels:
 
 
 @functools.cache
-def kernels_of(step: Step) -> Kernels:
-    """The kernels of a step, made once."""
-    return Kernels(step)
+def kernels_of(step: Step, ending: bool = False) -> Kernels:
+    """The kernels of a step, made once; `ending` as in `Layout`."""
+    return Kernels(step, ending)
 
 
 def why_not(step: StepFunction, params: Any, x: Any, carry: Any) -> str | None:
@@ -75,10 +75,14 @@ def why_not(step: StepFunction, params: Any, x: Any, carry: Any) -> str | None:
     return None
 
 
-def recurrence(step: StepFunction, params: Any, x: Any, carry: Any) -> tuple[jax.Array, Any]:
+def recurrence(
+    step: StepFunction, params: Any, x: Any, carry: Any, until: jax.Array | None = None
+) -> tuple[jax.Array, Any]:
     """See `rnn_compare.recurrence.recurrence`; float32 only.
 
-    Under `jax.vmap`, every operand gets the leading axis, and the runs are computed side by side in one call.
+    After `until` steps of a sequence, [B], the step is known to change nothing and to give out zeros; where all that
+    are computed together have come so far, no more is computed. Under `jax.vmap`, every operand gets the leading axis,
+    and the runs are computed side by side in one call.
 
     Raises:
         UnsupportedError: no kernel can be made of the step; says why.
@@ -91,7 +95,8 @@ def recurrence(step: StepFunction, params: Any, x: Any, carry: Any) -> tuple[jax
     if T == 0 or B == 0:
         return scan.recurrence(step, params, x, carry)
     problem = _problem(step, params, x, carry)
-    (ys, last), _ = _recurrence(problem, False, problem.arrays, inputs, leaves)
+    ends = [] if until is None or T >= 1 << 24 else [until.astype(jnp.float32)]  # in which larger numbers are rounded
+    (ys, last), _ = _recurrence(problem, False, problem.arrays, inputs, ends, leaves)
     return ys, jax.tree.unflatten(tree, last)
 
 
@@ -99,10 +104,12 @@ def _problem(step: StepFunction, params: Any, x: Any, carry: Any) -> Problem:
     return Problem(step, params, carry, jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape[1:], a.dtype), x))
 
 
-def _operands(problem: Problem, arrays: list[jax.Array]) -> tuple[Kernels, list[jax.Array], list[jax.Array]]:
+def _operands(
+    problem: Problem, arrays: list[jax.Array], ending: bool = False
+) -> tuple[Kernels, list[jax.Array], list[jax.Array]]:
     """The kernels of a step, and their operands that are made of the parameters."""
     graph, named = problem.read(arrays)
-    kernels = kernels_of(graph)
+    kernels = kernels_of(graph, ending)
     return kernels, kernels.weights(named), kernels.extras(named)
 
 
@@ -144,14 +151,16 @@ def _float32(*shape: int) -> jax.ShapeDtypeStruct:
 
 
 @functools.partial(jax.custom_jvp, nondiff_argnums=(0, 1))
-def _recurrence(problem: Problem, keep: bool, arrays: list, x: list, carry: list) -> tuple[Any, list[jax.Array]]:
+def _recurrence(
+    problem: Problem, keep: bool, arrays: list, x: list, ends: list, carry: list
+) -> tuple[Any, list[jax.Array]]:
     """(outputs, last carry), and the states after each step that are not the output (if `keep`)."""
-    kernels, weights, _ = _operands(problem, arrays)
+    kernels, weights, _ = _operands(problem, arrays, bool(ends))
     (T, B, _), step = x[0].shape, kernels.layout.step
     results = [_float32(T, B, step.doutput.width), *(_float32(*leaf.shape) for leaf in carry)]
     results += [_float32(T, B, step.states[i].width) if keep else _float32(0) for i in kernels.layout.separate]
     kernel = kernels.forward
-    ys, *rest = _call(kernel, kernel.plan(T, B, keep), results, *x, *carry, *weights)
+    ys, *rest = _call(kernel, kernel.plan(T, B, keep), results, *x, *ends, *carry, *weights)
     return (ys, rest[: len(carry)]), rest[len(carry) :]
 
 
@@ -171,7 +180,7 @@ def _derivative(problem: Problem, keep: bool, primals: Any, tangents: Any) -> tu
             filled = list(values)
             for i, value in zip(wanted, chosen, strict=True):
                 filled[i] = value
-            arrays, x, carry = tree.unflatten(filled)
+            arrays, x, _, carry = tree.unflatten(filled)
             last, ys = jax.lax.scan(functools.partial(problem.step, arrays), carry, x)
             return ys, last
 
@@ -190,18 +199,18 @@ def _derivative(problem: Problem, keep: bool, primals: Any, tangents: Any) -> tu
 
 def _backward(problem: Problem, primals: Any, ys: jax.Array, kept: list, cotangents: Any, wanted: tuple) -> Any:
     """The gradients of the arrays, the inputs (zeros unless they are wanted) and the carry."""
-    arrays, x, carry = primals
+    arrays, x, ends, carry = primals
     dys, dlast = cotangents
-    kernels, _, extras = _operands(problem, arrays)
+    kernels, _, extras = _operands(problem, arrays, bool(ends))
     weights, pull = jax.vjp(lambda arrays: _operands(problem, arrays)[1], arrays)
     kernel = kernels.backward(wanted)
     chosen = [leaf for leaf, want in zip(x, wanted, strict=True) if want]
     results = [_float32(*operand.shape) for operand in (*chosen, *carry, *weights)]
     others = [ys, *kept, dys, *dlast, *kernels.extras_of(kernel, extras)]
-    found = _call(kernel, kernel.plan(*ys.shape[:2]), results, *x, *carry, *weights, *others)
+    found = _call(kernel, kernel.plan(*ys.shape[:2]), results, *x, *ends, *carry, *weights, *others)
     of_inputs, rest = iter(found), found[len(chosen) :]
     dx = [next(of_inputs) if want else jnp.zeros_like(leaf) for leaf, want in zip(x, wanted, strict=True)]
-    return pull(rest[len(carry) :])[0], dx, rest[: len(carry)]
+    return pull(rest[len(carry) :])[0], dx, [jnp.zeros_like(end) for end in ends], rest[: len(carry)]
 
 
 _recurrence.defjvp(_derivative, symbolic_zeros=True)

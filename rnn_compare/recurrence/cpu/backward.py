@@ -106,8 +106,9 @@ class _Backward(Pass):
             )
             with out.block("for row in range(count):"):
                 self._copy_dstates("dlast{i} + (first + row) * {dim}", "dstates + (row * dstate_floats + s{i})")
-            with out.block("for block_start in range((steps - 1) // block_steps * block_steps, -1, -block_steps):"):
-                out("block_count = min(block_steps, steps - block_start)")
+            end = self.end()
+            with out.block(f"for block_start in range(({end} - 1) // block_steps * block_steps, -1, -block_steps):"):
+                out(f"block_count = min(block_steps, {end} - block_start)")
                 self._fill()
                 columns = {node: ("columns_row", f"c{i}", True) for node, i in of.index.items()}
                 later, self.where = self.where, self.where | columns  # cotangents come to the columns later
@@ -129,6 +130,7 @@ class _Backward(Pass):
                             self._rows(stage)
                     out("dstates, dstates_before = dstates_before, dstates")
                 self._gradients()
+            self.zero_behind("dx")
             with out.block("for row in range(count):"):
                 self._copy_dstates("dstates + (row * dstate_floats + s{i})", "dcarry{i} + (first + row) * {dim}")
         with self.start("def finish(frame, numbers, workspace, tasks):"):

@@ -66,7 +66,7 @@ class _Forward(Pass):
                 for i, state in enumerate(step.states):
                     dim = of.dim(state.width)
                     out(f"copy(carry{i} + (first + row) * {dim}, {self._home(state)}, {dim})")
-            with out.block("for t in range(steps):"):
+            with out.block(f"for t in range({self.end()}):"):
                 out("start = t * batch + first")
                 for i, node in enumerate(step.inputs):
                     if node in of.rows:
@@ -76,6 +76,7 @@ class _Forward(Pass):
                             out(f"copy(x{i or ''} + (start + row) * {width}, {place}, {width})")
                 for stage in self.schedule.stages:
                     self._stage(stage)
+            self.zero_behind("ys")
             with out.block("for row in range(count):"):
                 for i, state in enumerate(step.states):
                     dim = of.dim(state.width)

@@ -51,6 +51,7 @@ class Layout:
 
     Attributes:
         step: the step.
+        ending: whether sequences end early: the operand `until` says when, and no step behind that is computed.
         sums: its columns.
         index: the number of each.
         rows: what is multiplied, in the order in which it lies in memory; the first `adjacent` without gaps.
@@ -64,8 +65,8 @@ class Layout:
         names: the name of each width.
     """
 
-    def __init__(self, step: Step) -> None:
-        self.step = step
+    def __init__(self, step: Step, ending: bool = False) -> None:
+        self.step, self.ending = step, ending
         roots = [*step.last, step.output]
         self.sums = sums(roots)
         self.index = {node: i for i, node in enumerate(self.sums)}
@@ -125,6 +126,7 @@ class Layout:
         """Operands of the forward pass."""
         step = self.step
         arrays = [Array(f"x{i or ''}", ("steps", "batch", self.dim(s.width))) for i, s in enumerate(step.inputs)]
+        arrays += [Array("until", ("batch",))] if self.ending else []
         arrays += [Array(f"carry{i}", ("batch", self.dim(s.width))) for i, s in enumerate(step.states)]
         arrays += [
             Array(f"w{i}", (f"({self.count(s.sources)})", str(len(s.sums)), self.dim(s.width)))
@@ -158,7 +160,7 @@ class Layout:
     @functools.cached_property
     def backward_results(self) -> list[Array]:
         """Results of the backward pass: the gradients of the operands of the forward pass, of inputs where wanted."""
-        return [Array("d" + array.name, array.shape) for array in self.operands]
+        return [Array("d" + array.name, array.shape) for array in self.operands if array.name != "until"]
 
 
 def multiplied(column: Sum) -> tuple[Node, ...]:

@@ -173,6 +173,21 @@ class Pass:
             if function == "result" and array.shape[0] == "steps":
                 self.out(f"far_{array.name} = past_caches({array.name}, {array.shape[-1]}, {array.size})")
 
+    def end(self) -> str:
+        """How many steps a task computes."""
+        if not self.of.ending:
+            return "steps"
+        self.out("end = largest(until + first, count)")
+        return "end"
+
+    def zero_behind(self, name: str) -> None:
+        """Zeros, in the results of such names, for the steps that are not computed."""
+        if self.of.ending:
+            for array in (array for array in self.results if array.name.startswith(name)):
+                with self.out.block("for t in range(end, steps):"):
+                    dim = array.shape[-1]
+                    self.out(f"zero({array.name} + (t * batch + first) * {dim}, count * {dim})")
+
     def pack_weights(self) -> None:
         """Weights and vectors, as the kernel reads them."""
         of = self.of

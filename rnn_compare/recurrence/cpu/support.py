@@ -39,6 +39,15 @@ def zero(p, count):
 
 
 @inline
+def largest(p, count):
+    """The largest of some whole numbers that are not negative."""
+    most = 0
+    for i in range(count):
+        most = max(most, int(p[i]))
+    return most
+
+
+@inline
 def copy(source, target, count):
     """Copies floats."""
     whole = count // WIDTH * WIDTH
