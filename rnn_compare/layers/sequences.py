@@ -49,7 +49,7 @@ def apply(
     x = first.reshape(T, math.prod(batch), F)
     rows = None
     if carry is None:
-        carry, rows = initial((*batch, F)), _alike(initial, F)
+        carry, rows = initial((*batch, F)), _alike(initial, F) if resets is not None else None
     if lengths is not None:
         lengths = lengths.reshape(-1)
     if resets is not None:

@@ -259,6 +259,14 @@ class _Backward(Pass):
     def _history(self, i: int) -> str:
         return f"kept{i}" if i in self.of.separate else "ys"
 
+    def _earlier(self, i: int, at: str, row: str) -> str:
+        """Where a state lies that a step was given."""
+        dim = self.of.dim(self.step.states[i].width)
+        initial = f"carry{i} + {row} * {dim}"
+        if i in self.of.constant:
+            return initial
+        return f"{self._history(i)} + ({at} - batch) * {dim} if block_start + s > 0 else {initial}"
+
     def _fill(self) -> None:
         """The rows of a block, from the kept states."""
         of, step, out = self.of, self.step, self.out
@@ -267,8 +275,7 @@ class _Backward(Pass):
             for i, state in enumerate(step.states):
                 if state in of.rows:
                     dim, offset = of.dim(state.width), f"r{of.rows.index(state)}"
-                    earlier, initial = f"{self._history(i)} + (at - batch) * {dim}", f"carry{i} + (first + row) * {dim}"
-                    out(f"before = {earlier} if block_start + s > 0 else {initial}")
+                    out(f"before = {self._earlier(i, 'at', '(first + row)')}")
                     out(f"copy(before, row_here + {offset}, {dim})")
             out(f"row_here[r{of.rows.index(ONE)}] = 1.0")
             for i, node in enumerate(step.inputs):
@@ -280,12 +287,12 @@ class _Backward(Pass):
         self.out("start = (block_start + s) * batch + first")
         for i, state in enumerate(self.step.states):
             if state not in self.of.rows:
-                dim = self.of.dim(state.width)
-                earlier, initial = f"{self._history(i)} + (start - batch) * {dim}", f"carry{i} + first * {dim}"
-                self.out(f"before{i} = {earlier} if block_start + s > 0 else {initial}")
+                self.out(f"before{i} = {self._earlier(i, 'start', 'first')}")
 
     def _prefetch(self) -> None:
         for i, state in enumerate(self.step.states):
+            if i in self.of.constant:
+                continue
             dim = self.of.dim(state.width)
             self.out(f"prefetch_rows({self._history(i)} + (start - (block_steps + 1) * batch) * {dim}, count * {dim})")
         dim = self.of.dim(self.step.doutput.width)

@@ -61,6 +61,7 @@ class Layout:
         segments: of each product, its segments.
         weights: all of them, in the order of the operands.
         vectors: the vectors among the operands, which are those that no sum has taken in.
+        constant: the states that never change, of which the initial ones are all there is to keep.
         separate: the states that differ from the output, and are kept on their own.
         names: the name of each width.
     """
@@ -78,7 +79,9 @@ class Layout:
         adjacent = [*states, ONE, *inputs]
         self.rows = adjacent + [node for node in sources if node not in adjacent]
         self.adjacent = len(adjacent)
-        self.separate = [i for i, node in enumerate(step.last) if node is not step.output]
+        self.constant = [i for i, node in enumerate(step.last) if node is step.states[i]]
+        others = (i for i in range(len(step.last)) if i not in self.constant)
+        self.separate = [i for i in others if step.last[i] is not step.output]
         widths = [*(node.width for node in (*step.inputs, *step.states)), step.doutput.width]
         widths += [node.width for node in (*self.sums, *self.vectors, *sources)]
         self.names = {width: f"d{i}" for i, width in enumerate(dict.fromkeys(w for w in widths if w > 1))}
