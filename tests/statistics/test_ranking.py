@@ -56,6 +56,41 @@ def test_the_critical_difference_is_that_of_the_paper():
     assert studentized_range.ppf(0.95, 2, math.inf) / math.sqrt(2) == pytest.approx(1.96, abs=1e-3)
 
 
+def test_so_many_that_no_pair_could_be_decided_alone_are_told_apart_by_their_mean_ranks():
+    rng = np.random.default_rng(0)
+    truth = {f"{i}": 1.5**i for i in range(20)}
+    found = compare(study(rng, truth, spread=0.01), 10, 0.05)
+    assert found.difference == critical_difference(20, 10)
+    assert list(found.mean_ranks) == list(truth)
+    assert found.pairs["0", "19"].lower
+    assert not found.pairs["0", "1"].lower
+    apart = math.ceil(found.difference)  # places between two that are told apart
+    assert found.ranks["0"] == (1, apart)
+    assert found.ranks["10"] == (10 - apart + 2, 10 + apart)
+    lost = dict(study(rng, truth, spread=0.01), x=np.full(10, math.nan))  # it always diverged, and is in no ratio
+    assert compare(lost, 10, 0.05).pairs["x", "0"].higher
+    assert compare(study(rng, {"a": 1.0, "b": 2.0}), 10, 0.05).difference is None
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("noise", ["normal", "exponential", "t3"])
+def test_by_mean_ranks_hardly_a_study_decides_a_pair_wrongly(noise):
+    """Ten seeds, twenty contestants of two levels, of three spreads each."""
+    rng, wrong = np.random.default_rng(1), 0
+    draw = {
+        "normal": lambda: rng.normal(size=10),
+        "exponential": lambda: rng.exponential(size=10) - 1,
+        "t3": lambda: rng.standard_t(3, 10),
+    }[noise]
+    level = {f"{i}": 1.0 + (i % 2) for i in range(20)}
+    for _ in range(100):
+        common = rng.normal(0, 0.5, 10)
+        measures = {name: level[name] * np.exp(common + 0.2 * (1 + int(name) % 3) * draw()) for name in level}
+        found = compare(measures, 10, 0.05)
+        wrong += any((p.lower or p.higher) and level[a] == level[b] for (a, b), p in found.pairs.items())
+    assert wrong <= 5
+
+
 @pytest.mark.slow
 def test_in_95_of_100_studies_no_pair_is_decided_wrongly_and_all_places_hold_the_true_ones():
     rng, truth, wrong, missed = np.random.default_rng(1), {"a": 1.0, "b": 1.0, "c": 1.0, "d": 1.3, "e": 1.3}, 0, 0
