@@ -55,7 +55,7 @@ def compare(measures: dict[str, np.ndarray], least: int, margin: float) -> Ranki
     Whether two differ is asked of Wilcoxon's signed-rank test, of all pairs together by `holm` (as Benavoli, Corani and
     Mangili advise, "Should We Really Use Post-Hoc Tests Based on Mean-Ranks?", JMLR 2016): in 95 of 100 studies none is
     decided wrongly. Intervals of ten pairs would be too long to tell any of many apart. Of so many contestants that not
-    even a pair of which every seed says the same could be decided, as seven of ten seeds, mean ranks over the seeds are
+    even a pair of which every seed says the same could be decided, as eight of ten seeds, mean ranks over the seeds are
     held against `critical_difference`, which in simulation errs less often still. A contestant's place is then
     between 1 + those that are lower and the number of all − those that are higher: with that assurance, all places hold
     the true ones together (Mogstad, Romano, Shaikh and Wilhelm, "Inference for Ranks with Applications to Mobility
