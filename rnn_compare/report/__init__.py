@@ -9,6 +9,7 @@ from pathlib import Path
 from matplotlib.figure import Figure
 
 from rnn_compare.report import claims, contents, document, figures, tables
+from rnn_compare.report.comparison import in_order
 from rnn_compare.report.document import Picture
 from rnn_compare.report.numbers import named
 from rnn_compare.report.plotting import NARROW, WIDE, Style, save
@@ -16,6 +17,8 @@ from rnn_compare.report.reading import load
 from rnn_compare.report.results import Results
 from rnn_compare.report.verdicts import Judged
 from rnn_compare.workdir.files import write_atomically
+
+CURVES = 8  # contestants whose curves are drawn; of more, the best
 
 
 def write(workdir: Path) -> tuple[str, list[Path]]:
@@ -56,14 +59,16 @@ def draw(results: Results, judged: Judged, width: float = NARROW) -> dict[str, t
     runs = [run for run in results.runs if len(run.curves["loss"])]
     if not runs:
         return {}
-    style = Style(runs)
+    leading = in_order(results) if len(results.contestants) > CURVES else results.contestants
+    style = Style(runs, leading if len(leading) > CURVES else None)
     labels = results.labels()
     groups = {labels[setting]: [run for run in group if len(run.curves["loss"])]
               for setting, group in results.by_setting().items()}  # fmt: skip
     groups = {name: group for name, group in groups.items() if group}
+    few = {name: [run for run in group if run.contestant in leading[:CURVES]] for name, group in groups.items()}
     timed = {
         name: own
-        for name, group in groups.items()
+        for name, group in few.items()
         if (own := [run for run in group if run.ended and not math.isnan(results.epoch_seconds(run))])
     }
     post = results.is_the_posts()
@@ -71,22 +76,25 @@ def draw(results: Results, judged: Judged, width: float = NARROW) -> dict[str, t
     so_far = " An open circle: where a run is that has not ended." if results.unfinished else ""
     numbers = "" if results.single else " A setting's number is that of the table below."
     more = f" The first {figures.PANELS} of {len(groups)} settings." if len(groups) > figures.PANELS else ""
+    best = f" The {CURVES} of {len(leading)} with the best mean ranks." if len(leading) > CURVES else ""
     rows = f" The first {figures.ROWS} of {len(groups)} settings." if len(groups) > figures.ROWS else ""
+    stretches = [(run, stretch) for run, stretch in results.predictions if run.contestant in leading[:CURVES]]
     drawn: dict[str, tuple[Figure | None, str]] = {
         "loss": (
-            figures.loss(groups, style, width, post),
+            figures.loss(few, style, width, post),
             "Loss over the epochs. Thick: the median over seeds; band: the middle half of the seeds; thin: every seed. "
-            f"A run counts until it diverges.{so_far}{pale}{more}",
+            f"A run counts until it diverges.{so_far}{pale}{more}{best}",
         ),
         "loss_in_time": (
             figures.loss(timed, style, width, seconds=results.epoch_seconds) if timed else None,
             "The same against minutes of training: epochs times the seconds that each takes, measured apart and in "
-            f"turn. Where a thick line is lower, more was reached in that time.{more}",
+            f"turn. Where a thick line is lower, more was reached in that time.{more}{best}",
         ),
         "distributions": (
             figures.distributions(groups, style, width),
             "Final loss (the median of the last 10 epochs) and volatility (mean |Δ log loss| per epoch over the second "
-            "half) of every run that finished, in the order of the seeds; bars: medians. Lower is better in both."
+            "half) of every run that finished, in the order of the seeds; bars: medians. Lower is better in both. In "
+            "brackets: how many runs diverged or failed."
             f"{numbers}{rows}",
         ),
         "differences": (
@@ -96,20 +104,20 @@ def draw(results: Results, judged: Judged, width: float = NARROW) -> dict[str, t
             f"The claim is true where it is shaded; dotted: no difference.{rows}",
         ),
         "predictions": (
-            figures.predictions({run.contestant: stretch for run, stretch in results.predictions}, style, width),
+            figures.predictions({run.contestant: stretch for run, stretch in stretches}, style, width),
             "The action values that networks predict on a sequence that none was trained on, and their targets: "
-            f"{', '.join(run.name for run, _ in results.predictions)}, chosen for the lowest seed and not for the "
+            f"{', '.join(run.name for run, _ in stretches)}, chosen for the lowest seed and not for the "
             "result.",
         ),
     }
     if width == NARROW:
-        drawn |= square(results, style)
+        drawn |= square(results, style, leading[:CURVES])
     return {name: (figure, caption) for name, (figure, caption) in drawn.items() if figure is not None}
 
 
-def square(results: Results, style: Style) -> dict[str, tuple[Figure | None, str]]:
+def square(results: Results, style: Style, leading: list[str]) -> dict[str, tuple[Figure | None, str]]:
     """The figures that would not gain by a wide screen."""
-    ended = [run for run in results.ended if len(run.curves["loss"])]
+    ended = [run for run in results.ended if len(run.curves["loss"]) and run.contestant in leading]
     drawn: dict[str, tuple[Figure | None, str]] = {
         "held_out": (
             figures.held_out(ended, style),

@@ -10,28 +10,38 @@ from rnn_compare.report.document import Block, Heading, Table, Text
 from rnn_compare.report.numbers import interval, number
 from rnn_compare.report.results import Result, Results, parameters
 from rnn_compare.statistics.measures import interquartile_mean, median
-from rnn_compare.statistics.ranking import Ranking, compare, critical_difference
+from rnn_compare.statistics.ranking import Ranking, compare, critical_difference, mean_ranks
 
 MATRIX = 12  # contestants of which a table shows each against each
 
 
 def of_setting(results: Results, runs: list[Result]) -> Ranking | None:
     """The contestants of one setting compared; None if fewer than two have runs that have ended."""
+    measures = measures_of(results, runs)
+    return compare(measures, least_pairs(results), results.config["compare.margin"]) if len(measures) > 1 else None
+
+
+def in_order(results: Results) -> list[str]:
+    """The contestants by their mean ranks over seeds and settings, the best first; those without runs come last."""
+    places = [mean_ranks(measures_of(results, runs)) for runs in results.by_setting().values()]
+    last = float(len(results.contestants) + 1)
+    return sorted(results.contestants, key=lambda name: sum(ranks.get(name, last) for ranks in places))
+
+
+def measures_of(results: Results, runs: list[Result]) -> dict[str, np.ndarray]:
+    """Contestant -> what contestants are ranked by, for each seed, of the runs of a setting that have ended."""
     there: dict[str, dict[int, Result]] = {}
     for run in runs:
         if run.ended:
             there.setdefault(run.contestant, {})[run.seed] = run
     names = [name for name in results.contestants if name in there]
     seeds = sorted({seed for own in there.values() for seed in own})
-    if len(names) < 2:
-        return None
     measure = results.config["compare.measure"]
-    measures = {
+    return {
         name: np.concatenate([values([own[s]], measure) if s in own else [np.nan] for s in seeds])
         for name in names
         for own in [there[name]]
     }
-    return compare(measures, least_pairs(results), results.config["compare.margin"])
 
 
 def comparison(results: Results) -> Sequence[Block]:

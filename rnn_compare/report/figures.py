@@ -151,6 +151,9 @@ def distributions(groups: dict[str, list[Result]], style: Style, width: float = 
     if not any(run.finished for runs in groups.values() for run in runs):
         return None
     rows = [(name, cell) for name in list(groups)[:ROWS] for cell in style.cells]
+    lost = [
+        sum(run.ended and not run.finished for run in groups[name] if run.contestant == cell) for name, cell in rows
+    ]
     figure, panels = canvas(width, 1.5 + 0.34 * len(rows), 1, 2, sharey=True)
     for axes, measure in zip(panels[0], ("final_loss", "volatility"), strict=True):
         for place, (name, cell) in enumerate(rows):
@@ -162,7 +165,10 @@ def distributions(groups: dict[str, list[Result]], style: Style, width: float = 
         axes.set(xlabel=measure.replace("_", " "))
         log_x(axes)
         axes.grid(axis="x", which="both", alpha=0.2)
-    panels[0][0].set_yticks(range(len(rows)), [f"{_number(name)} {cell}".strip() for name, cell in rows], fontsize=10)
+    names = [
+        f"{_number(name)} {cell}{f' (−{n})' if n else ''}".strip() for (name, cell), n in zip(rows, lost, strict=True)
+    ]
+    panels[0][0].set_yticks(range(len(rows)), names, fontsize=10)
     panels[0][0].set_ylim(len(rows) - 0.5, -0.5)
     return figure
 
@@ -232,7 +238,7 @@ def held_out(runs: list[Result], style: Style) -> Figure | None:
     axes = panels[0, 0]
     ends = [everything.min() / 1.1, everything.max() * 1.1]
     axes.plot(ends, ends, color="black", linewidth=0.8, linestyle=":", label="equal")
-    for cell, xy in points.items():
+    for cell, xy in ((cell, xy) for cell, xy in points.items() if len(xy)):
         axes.plot(*xy.T, style.marker(cell), color=style.colour(cell), alpha=0.7, label=cell)
     axes.set(xlabel="training loss, last epoch", ylabel="held-out loss", aspect="equal", xscale="log", yscale="log",
              xlim=ends, ylim=ends)  # fmt: skip

@@ -41,11 +41,12 @@ def save(figure: Figure, form: str) -> bytes:
 class Style:
     """How each cell of a study is drawn."""
 
-    def __init__(self, runs: Iterable[Result]):
-        """The LSTM and the GRU always look the same, the others follow in the order of the runs."""
+    def __init__(self, runs: Iterable[Result], order: Iterable[str] | None = None):
+        """The LSTM and the GRU always look the same, and come first unless an order is given."""
         cells = dict.fromkeys(run.contestant for run in runs)
-        self.cells = [cell for cell in COLOURS if cell in cells] + [cell for cell in cells if cell not in COLOURS]
-        self._places = {cell: i for i, cell in enumerate([*COLOURS, *(c for c in cells if c not in COLOURS)])}
+        first = [cell for cell in (COLOURS if order is None else order) if cell in cells]
+        self.cells = first + [cell for cell in cells if cell not in first]
+        self._places = {cell: i for i, cell in enumerate([*COLOURS, *(c for c in self.cells if c not in COLOURS)])}
 
     def colour(self, cell: str) -> str:
         """Its colour."""

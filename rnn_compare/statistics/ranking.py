@@ -71,9 +71,8 @@ def compare(measures: dict[str, np.ndarray], least: int, margin: float) -> Ranki
     twos = list(itertools.combinations(names, 2))
     bounds = 1 / (1 + margin), 1 + margin
 
-    table = np.array([np.where(np.isfinite(of), of, np.inf) for of in measures.values()])
-    ranks = dict(zip(names, rankdata(table, axis=0).mean(axis=1) if table.size else np.zeros(len(names)), strict=True))
-    seeds = table.shape[-1]
+    ranks = mean_ranks(measures)
+    seeds = len(next(iter(measures.values()), ()))
     one_by_one = seeds < least or 2.0 ** (1 - seeds) * len(twos) <= 0.05
     difference = None if one_by_one else critical_difference(len(names), seeds)
     shown = [paired(measures[second], measures[first]) for first, second in twos]
@@ -100,11 +99,17 @@ def compare(measures: dict[str, np.ndarray], least: int, margin: float) -> Ranki
         apart = differ(i, sure[i])
         pair = Pair(shown[i], apart and lower(i), apart and not lower(i), alike(i, near[i]))
         pairs[first, second], pairs[second, first] = pair, pair.turned()
-    order = sorted(names, key=lambda name: ranks[name])
     places = {name: (1 + sum(pairs[name, other].higher for other in names if other != name),
                      len(names) - sum(pairs[name, other].lower for other in names if other != name))
-              for name in order}  # fmt: skip
-    return Ranking(pairs, {name: float(ranks[name]) for name in order}, places, difference)
+              for name in ranks}  # fmt: skip
+    return Ranking(pairs, ranks, places, difference)
+
+
+def mean_ranks(measures: dict[str, np.ndarray]) -> dict[str, float]:
+    """Each contestant's mean rank over the seeds, the lowest first; `measures` as for `compare`."""
+    table = np.array([np.where(np.isfinite(of), of, np.inf) for of in measures.values()])
+    ranks = rankdata(table, axis=0).mean(axis=1) if table.size else np.zeros(len(measures))
+    return dict(sorted(zip(measures, map(float, ranks), strict=True), key=lambda item: item[1]))
 
 
 def critical_difference(contestants: int, settings: int, error: float = 0.05) -> float:
