@@ -216,3 +216,65 @@ def test_nothing_is_computed_of_padding(monkeypatch, learned):
 
     expected = results(jnp.where(there, x, 0), "scan")
     close(results(jnp.where(there, x, jnp.nan), "cpu"), expected)
+
+
+class Scanned(nn.Module):
+    """Layers that `flax.linen.scan` makes, each with weights of its own."""
+
+    layer: type
+
+    @nn.compact
+    def __call__(self, x):
+        def one(layer, x, _):
+            return layer(x), None
+
+        layers = nn.scan(one, variable_axes={"params": 0}, split_rngs={"params": True}, length=3)
+        return layers(self.layer(nn.GRUCell(F)), x, None)[0]
+
+
+@pytest.mark.slow
+def test_layers_that_are_scanned_over():
+    theirs, ours = Scanned(nn.RNN), Scanned(rnn_compare.RNN)
+    params = theirs.init(jax.random.key(1), inputs())
+    jax.tree.map(np.testing.assert_array_equal, params, ours.init(jax.random.key(1), inputs()))
+
+    def loss(module, params):
+        return jnp.sum(jnp.sin(module.apply(params, inputs())))
+
+    close(*(jax.jit(jax.value_and_grad(functools.partial(loss, module)))(params) for module in (ours, theirs)))
+
+
+@pytest.mark.slow
+def test_a_carry_that_is_donated_and_handed_on():
+    """Half a sequence, then the other, as in truncated backpropagation: the whole sequence."""
+    layer, x = rnn_compare.RNN(nn.OptimizedLSTMCell(H), return_carry=True), inputs()
+    params = layer.init(jax.random.key(1), x)
+    apply = jax.jit(lambda carry, x: layer.apply(params, x, initial_carry=carry), donate_argnums=0)
+    carry, first = apply(layer.cell.initialize_carry(jax.random.key(0), (B, F)), x[:, :4])
+    carry, second = apply(carry, x[:, 4:])
+    close((carry, jnp.concatenate([first, second], 1)), layer.apply(params, x))
+
+
+@pytest.mark.slow
+def test_second_derivatives_and_forward_mode(monkeypatch):
+    monkeypatch.undo()  # the scan is how they are taken
+    theirs, ours = (kind(nn.GRUCell(H)) for kind in (nn.RNN, rnn_compare.RNN))
+    params = theirs.init(jax.random.key(1), inputs())
+    direction = jax.tree.map(jnp.ones_like, params)
+
+    def curvature(layer):
+        def loss(params):
+            return jnp.sum(jnp.sin(layer.apply(params, inputs())))
+
+        return jax.jit(lambda: jax.jvp(jax.grad(loss), (params,), (direction,)))()
+
+    close(curvature(ours), curvature(theirs))
+
+
+@pytest.mark.slow
+def test_double_precision(x64, monkeypatch):
+    monkeypatch.undo()
+    theirs, ours = (kind(nn.GRUCell(H, param_dtype=jnp.float64)) for kind in (nn.RNN, rnn_compare.RNN))
+    x = inputs().astype(jnp.float64)
+    params = theirs.init(jax.random.key(1), x)
+    np.testing.assert_allclose(ours.apply(params, x), theirs.apply(params, x), rtol=1e-12)
