@@ -11,7 +11,7 @@ from flax import linen as nn
 from rnn_compare.cells import CELLS
 from rnn_compare.recurrence import BACKENDS, recurrence
 
-QUICK = "lstm", "gru", "lstm_projected", "qrnn"  # one carry, two, of several widths, of the inputs
+QUICK = "gru", "qrnn"  # a carry that is an array, and one of the input's width besides
 EACH = [name if name in QUICK else pytest.param(name, marks=pytest.mark.slow) for name in CELLS]
 
 

@@ -117,6 +117,7 @@ def test_chrono(name, longest):
     assert not np.any(gru[1:])
 
 
+@pytest.mark.slow
 def test_every_name_makes_a_cell():
     for name in names():
         cell = CELLS["lstm"](units=64, kernel_init=name, recurrent_init=name)

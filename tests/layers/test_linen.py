@@ -136,7 +136,7 @@ def test_vmap_over_networks_with_and_without_weights_of_their_own():
 
 
 @pytest.mark.parametrize(
-    ("reverse", "learned"), [(True, False), *(pytest.param(*p, marks=pytest.mark.slow) for p in OTHERS)]
+    ("reverse", "learned"), [pytest.param(*p, marks=pytest.mark.slow) for p in ((True, False), *OTHERS)]
 )
 def test_resets_cut_a_sequence_into_independent_ones(learned, reverse):
     """As if each piece were a sequence of its own."""

@@ -29,7 +29,7 @@ def given():
     return weights, init, (jax.random.bernoulli(keys[3], 0.2, (T, B)), jax.random.normal(keys[4], (T, B, H)))
 
 
-@pytest.mark.parametrize("reverse", [False, True])
+@pytest.mark.parametrize("reverse", [False, pytest.param(True, marks=pytest.mark.slow)])
 def test_it_is_lax_scan(reverse):
     weights, init, (again, more) = given()
     assert rnn_compare.why_not(functools.partial(recurrent, weights), init, (again, more)) is None

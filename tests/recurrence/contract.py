@@ -29,11 +29,12 @@ class Shape:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Model:
-    """A step, a tree of its parameters' shapes and a tree of its carries' widths."""
+    """A step, a tree of its parameters' shapes and a tree of its carries' widths; carries are drawn around `middle`."""
 
     step: Callable[[Any, Any, jax.Array], tuple[Any, jax.Array]]
     params: Any
     carry: Any
+    middle: float = 0.0
 
 
 def pulled(step, backend, runs):
@@ -71,7 +72,7 @@ def problem(model, T, B, F, runs, seed=0):
         return draw(0.8 / np.sqrt(sizes[-2]) if len(sizes) > 1 else 0.4, *sizes)
 
     params, x = jax.tree.map(parameter, model.params), draw(1, T, B, F)
-    carry = jax.tree.map(lambda width: draw(0.5, B, width), model.carry)
+    carry = jax.tree.map(lambda width: model.middle + draw(0.5, B, width), model.carry)
     alone = jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape[len(lead) :], a.dtype), (params, x, carry))
     out = jax.eval_shape(functools.partial(BACKENDS["scan"], model.step), *alone)
     return params, x, carry, jax.tree.map(lambda leaf: draw(1, *leaf.shape), out)

@@ -147,7 +147,8 @@ def ours(name, F, H):
     cell = CELLS[name](units=H)
     params = jax.eval_shape(lambda: {k: f(jax.random.key(0)) for k, f in cell.parameters(F).items()})
     carry = cell.initialize_carry(None, (1, F))
-    return Model(cell.step, jax.tree.map(lambda a: Shape(a.shape), params), jax.tree.map(lambda a: a.shape[1], carry))
+    shapes, widths = jax.tree.map(lambda a: Shape(a.shape), params), jax.tree.map(lambda a: a.shape[1], carry)
+    return Model(cell.step, shapes, widths, 3.0 if name == "slstm" else 0.0)  # whose n, a sum of exponentials, divides
 
 
 @functools.cache

@@ -18,7 +18,7 @@ from steps import MODELS, K
 from rnn_compare.recurrence import BACKENDS
 
 HEAD = ["lstm", "gru", "gru_reset_before"]
-QUICK = [*HEAD, "slstm", "twice"]
+QUICK = ["gru", "slstm"]
 EACH = [name if name in QUICK else pytest.param(name, marks=pytest.mark.slow) for name in MODELS]
 
 
@@ -33,7 +33,7 @@ def test_values_and_gradients(name, backend, T, B, F, H, runs):
 
 
 @pytest.mark.parametrize("backend", FAST)
-@pytest.mark.parametrize("name", ["relatives", "flax.OptimizedLSTMCell"])
+@pytest.mark.parametrize("name", ["relatives", pytest.param("flax.OptimizedLSTMCell", marks=pytest.mark.slow)])
 def test_others_at_one_size(name, backend):
     hold(MODELS[name](2, 16), backend, 300, 13, 2, 2)
 
@@ -73,7 +73,7 @@ sizes |= {"runs": st.integers(0, 3), "seed": st.integers(0, 999)}
 
 @pytest.mark.parametrize("backend", FAST)
 @hypothesis.settings(max_examples=5, deadline=None, derandomize=True)
-@hypothesis.given(name=st.sampled_from(HEAD), **sizes)
+@hypothesis.given(name=st.just("gru"), **sizes)
 def test_any_size(backend, name, T, B, F, H, runs, seed):
     hypothesis.assume(F != H)
     hold(MODELS[name](F, H), backend, T, B, F, runs, seed)

@@ -45,7 +45,9 @@ def gradients(backend, wanted, arguments):
     return jax.jit(jax.grad(scalar, (0, 1, 2), has_aux=True))(params, chosen, carry)
 
 
-@pytest.mark.parametrize("wanted", [(), ("x",), ("scale",), ("x", "side", "scale")])
+@pytest.mark.parametrize(
+    "wanted", [(), *(pytest.param(of, marks=pytest.mark.slow) for of in (("x",), ("scale",))), ("x", "side", "scale")]
+)
 def test_values_and_gradients(wanted):
     found = gradients("cpu", wanted, problem())
     with jax.enable_x64(True):

@@ -195,6 +195,7 @@ KEYS = ["backend", "device", "pairs", "seconds_of", "seconds"]
 WHERE = ["host", "cpu", "cores"]
 
 
+@pytest.mark.slow
 def test_a_study_measures_once(tiny, tmp_path, capsys, monkeypatch):
     tiny.sweep = {"model.cell": ("lstm", "gru"), "data.discount": (0.9, 0.95)}
     measured = []

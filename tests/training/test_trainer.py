@@ -31,7 +31,7 @@ def assert_same_bits(a, b):
     jax.tree.map(lambda x, y: np.testing.assert_array_equal(x, y), a, b)
 
 
-@pytest.mark.parametrize("cell", ["lstm", "gru"])
+@pytest.mark.parametrize("cell", [pytest.param("lstm", marks=pytest.mark.slow), "gru"])
 def test_training_is_the_plain_loop(cell, tiny):
     """Against an unstacked, unchunked loop over the same loss with the same optimizer."""
     tiny.model.cell = cell
