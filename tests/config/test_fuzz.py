@@ -21,7 +21,7 @@ from rnn_compare.training import optimizers
 from rnn_compare.workdir.runs import as_json
 
 fuzz = hypothesis.settings(
-    max_examples=1000, deadline=None, derandomize=True, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+    max_examples=500, deadline=None, derandomize=True, suppress_health_check=[hypothesis.HealthCheck.too_slow]
 )
 
 # --- What is right.

@@ -159,6 +159,7 @@ def test_resets_cut_a_sequence_into_independent_ones(learned, reverse):
     close(both(whole), both(pieces))
 
 
+@pytest.mark.slow
 def test_what_cannot_be_fused_is_flaxs_own(monkeypatch):
     """A cell with dropout, a convolution, another type: the same results, and no error that Flax would not give."""
     monkeypatch.undo()

@@ -74,6 +74,7 @@ sizes |= {"runs": st.integers(0, 3), "seed": st.integers(0, 999)}
 @pytest.mark.parametrize("backend", FAST)
 @hypothesis.settings(max_examples=5, deadline=None, derandomize=True)
 @hypothesis.given(name=st.just("gru"), **sizes)
+@pytest.mark.slow
 def test_any_size(backend, name, T, B, F, H, runs, seed):
     hypothesis.assume(F != H)
     hold(MODELS[name](F, H), backend, T, B, F, runs, seed)

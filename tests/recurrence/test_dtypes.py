@@ -30,7 +30,7 @@ def test_the_readout_refuses_every_operand_of_another_type(which, dtype):
 
 
 @pytest.mark.parametrize("dtype", OTHERS)
-@pytest.mark.parametrize("cell", CELLS)
+@pytest.mark.parametrize("cell", ["lstm", "gru", "qrnn"])
 def test_the_recurrence_refuses_every_operand_of_another_type(cell, dtype):
     cell = CELLS[cell](units=H)
     x = jnp.ones((T, B, F))

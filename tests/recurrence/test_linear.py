@@ -50,7 +50,12 @@ DERIVATIVES = {
 }
 
 
-@pytest.mark.parametrize("name", DERIVATIVES)
+LONG = "hessian", "stacked", "backward over backward"
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=pytest.mark.slow) if name in LONG else name for name in DERIVATIVES]
+)
 def test_it_is_the_scan_s(name):
     ours, expected = DERIVATIVES[name](cpu), DERIVATIVES[name](scan)
     scale = max(float(jnp.abs(leaf).max()) for leaf in jax.tree.leaves(expected))

@@ -1,4 +1,6 @@
-from rnn_compare.config import validate
+import validate
+
+from rnn_compare.config import pytest
 from rnn_compare.study import cohorts
 from rnn_compare.study.cohorts import split
 from rnn_compare.study.expansion import expand
@@ -20,6 +22,7 @@ def test_cohorts_share_what_a_program_depends_on(tiny):
     ]  # fmt: skip
 
 
+@pytest.mark.slow
 def test_a_cohort_that_is_too_large_is_split_by_what_it_needs(tiny):
     tiny.seeds = 7
     (cohort,) = cohorts.group(expand(validate(tiny)))

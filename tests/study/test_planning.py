@@ -72,6 +72,7 @@ def test_a_whole_cohort_is_compiled_first_and_its_parts_by_what_it_needs(tiny, m
     assert [len(part) for part in cohorts.split(cohort, 4_004)] == [3, 3, 3, 3]  # by shares it would be four
 
 
+@pytest.mark.slow
 def test_files_that_are_gone_are_noticed(pair, tmp_path, capsys):
     execute(validate(pair), tmp_path, dry_run=False)
     (tmp_path / "config.json").unlink()

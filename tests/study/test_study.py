@@ -112,6 +112,7 @@ def test_a_run_that_no_memory_holds_is_refused_before_it_is_tried(tiny, tmp_path
         execute(validate(tiny), tmp_path, dry_run=False)
 
 
+@pytest.mark.slow
 def test_the_table_knows_how_many_epochs_each_cohort_has(tiny, tmp_path, monkeypatch):
     rows = []
     monkeypatch.setattr(study, "Board", lambda found, tally: rows.extend(found) or board.Board(found, tally))

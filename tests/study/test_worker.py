@@ -63,6 +63,7 @@ def test_however_a_cohort_ends_is_news(here, cohort, error, news):
     assert [kind for kind, *_ in said] == (["said"] if news == ("ended", "failed") else [])
 
 
+@pytest.mark.slow
 def test_asked_to_stop_it_sends_what_it_has_and_another_ends_with_the_same_bits(
     here, cohort, tmp_path, assert_same_results
 ):
