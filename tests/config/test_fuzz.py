@@ -248,7 +248,7 @@ def holds_of(examples, make):
         outcomes[is_ready(lambda: make(example))] += 1
 
     check()
-    assert outcomes.total() >= 1000
+    assert outcomes.total() >= 500
     assert min(outcomes[True], outcomes[False]) >= outcomes.total() / 4, outcomes
 
 

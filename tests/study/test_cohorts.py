@@ -1,6 +1,6 @@
-import validate
+import pytest
 
-from rnn_compare.config import pytest
+from rnn_compare.config import validate
 from rnn_compare.study import cohorts
 from rnn_compare.study.cohorts import split
 from rnn_compare.study.expansion import expand
