@@ -6,7 +6,7 @@ To add a cell, subclass `RecurrentCell`, say what one step does, and give it a l
 from collections.abc import Callable
 from functools import partial
 
-from rnn_compare.cells import dynamics, gated, linear, lstm_relatives, odyssey, simple
+from rnn_compare.cells import dynamics, gated, gru_relatives, highway, linear, lstm_relatives, odyssey, simple
 from rnn_compare.cells.cell import Carry, Params, RecurrentCell, matmul, project, recur, split
 from rnn_compare.cells.gru import GRUCell
 from rnn_compare.cells.lstm import LSTMCell
@@ -42,12 +42,12 @@ CELLS: dict[str, Callable[..., RecurrentCell]] = {
     "nas": lstm_relatives.NASCell,
     "slstm": lstm_relatives.SLSTMCell,
     # What the GRU grew into, and what does with less.
-    "mgu": gated.MGUCell,
+    "mgu": gru_relatives.MGUCell,
     "ugrnn": gated.UGRNNCell,
-    "intersection_rnn": gated.IntersectionRNNCell,
-    "mut1": gated.MUT1Cell,
-    "mut2": gated.MUT2Cell,
-    "mut3": gated.MUT3Cell,
+    "intersection_rnn": highway.IntersectionRNNCell,
+    "mut1": gru_relatives.MUT1Cell,
+    "mut2": gru_relatives.MUT2Cell,
+    "mut3": gru_relatives.MUT3Cell,
     "janet": gated.JANETCell,
     "ligru": gated.LiGRUCell,
     "lightru": gated.LightRUCell,
@@ -59,10 +59,10 @@ CELLS: dict[str, Callable[..., RecurrentCell]] = {
     "cfn": gated.CFNCell,
     "brc": gated.BRCCell,
     "nbrc": gated.NBRCCell,
-    "sgu": gated.SGUCell,
-    "dsgu": gated.DSGUCell,
-    "miru": gated.MiRUCell,
-    "rhn": gated.RHNCell,
+    "sgu": gru_relatives.SGUCell,
+    "dsgu": gru_relatives.DSGUCell,
+    "miru": gru_relatives.MiRUCell,
+    "rhn": highway.RHNCell,
     # A step of a differential equation.
     "antisymmetric": dynamics.AntisymmetricRNNCell,
     "antisymmetric_gated": dynamics.GatedAntisymmetricRNNCell,
