@@ -106,19 +106,15 @@ def _check_compared(config: ConfigDict) -> None:
 def _check_of_cells(values: dict[str, Any], swept: list[str]) -> None:
     """Complains about what only some cells have, where none has it or a sweep would try it on one that has not."""
     tried = [values | setting for setting in settings(values["sweep"])]
+    made_with = {cell: CELL.entry(cell)(units=1).__dataclass_fields__ for cell in {c["model.cell"] for c in tried}}
     for key in of_cells():
         given = [config for config in tried if config[key] != PAPER]
-        lost = [config for config in given if key.rpartition(".")[2] not in _made_with(config["model.cell"])]
+        lost = [config for config in given if key.rpartition(".")[2] not in made_with[config["model.cell"]]]
         if lost and (key in swept or len(lost) == len(given)):
             raise UserError(
                 f"config.{'sweep.' * (key in swept)}{key} is {shown(lost[0][key])} for the cell "
                 f"{lost[0]['model.cell']}, which has none: it must be {PAPER!r} there"
             )
-
-
-def _made_with(cell: str) -> dict[str, Any]:
-    """The names of what a cell is made with."""
-    return CELL.entry(cell)(units=1).__dataclass_fields__
 
 
 def _may_be(keys: tuple[str, ...], value: Any) -> bool:

@@ -6,7 +6,7 @@ import jax
 from flax import linen as nn
 from flax.errors import FlaxError
 
-from rnn_compare.layers.sequences import apply
+from rnn_compare.layers.sequences import apply, chosen
 
 
 class RNN(nn.RNN):
@@ -46,8 +46,7 @@ class RNN(nn.RNN):
         Returns:
             The outputs, or (carry, outputs).
         """
-        order: dict[str, Any] = {"time_major": time_major, "reverse": reverse, "keep_order": keep_order}
-        order = {name: getattr(self, name) if value is None else value for name, value in order.items()}
+        order = chosen(self, time_major=time_major, reverse=reverse, keep_order=keep_order)
         wanted = self.return_carry if return_carry is None else return_carry
         if (found := self._fused(inputs, initial_carry, init_key, seq_lengths, resets, order)) is not None:
             return found if wanted else found[1]
@@ -87,6 +86,9 @@ class RNN(nn.RNN):
             return None
 
 
+UNUSED = "reverse", "keep_order"  # by a layer of both directions, in Flax too
+
+
 class Bidirectional(nn.Bidirectional):
     """`flax.linen.Bidirectional`, whose two layers may be told where sequences begin anew."""
 
@@ -96,17 +98,13 @@ class Bidirectional(nn.Bidirectional):
         *,
         initial_carry: Any = None,
         init_key: Any = None,
-        seq_lengths: jax.Array | None = None,
         return_carry: bool | None = None,
         time_major: bool | None = None,
-        reverse: bool | None = None,
-        keep_order: bool | None = None,
-        resets: jax.Array | None = None,
+        **given: Any,
     ) -> Any:
-        """As Flax's, which has no use for `reverse` and `keep_order`; `resets` as in `RNN`, which both must be."""
-        given: dict[str, Any] = {"seq_lengths": seq_lengths, "return_carry": True}
-        given["time_major"] = self.time_major if time_major is None else time_major
-        given |= {} if resets is None else {"resets": resets}
+        """As Flax's; both layers are `given` the lengths, and the resets, which Flax's own `RNN` does not know."""
+        given = {name: value for name, value in given.items() if value is not None and name not in UNUSED}
+        given |= {"return_carry": True, "time_major": self.time_major if time_major is None else time_major}
         keys = (None, None) if init_key is None else jax.random.split(init_key)
         carries = (None, None) if initial_carry is None else initial_carry
         forward = self.forward_rnn(inputs, initial_carry=carries[0], init_key=keys[0], reverse=False, **given)

@@ -5,7 +5,7 @@ from typing import Any
 import jax
 from flax import nnx
 
-from rnn_compare.layers.sequences import apply
+from rnn_compare.layers.sequences import apply, chosen
 
 
 class RNN(nnx.RNN):
@@ -28,8 +28,7 @@ class RNN(nnx.RNN):
         resets: jax.Array | None = None,
     ) -> Any:
         """Applies the cell over time; see `linen.RNN`."""
-        order: dict[str, Any] = {"time_major": time_major, "reverse": reverse, "keep_order": keep_order}
-        order = {name: getattr(self, name) if value is None else value for name, value in order.items()}
+        order = chosen(self, time_major=time_major, reverse=reverse, keep_order=keep_order)
         wanted = self.return_carry if return_carry is None else return_carry
         definition, params, *others = nnx.split(self.cell, nnx.Param, ...)
         if jax.tree.leaves(others) or self.cell.num_feature_axes != 1:

@@ -13,6 +13,11 @@ from rnn_compare.recurrence import BACKENDS, cpu, why_not
 from rnn_compare.recurrence.step.read import StepFunction
 
 
+def chosen(layer: Any, **given: Any) -> dict[str, Any]:
+    """What a call was given, and the layer's own choice where it was given nothing."""
+    return {name: getattr(layer, name) if value is None else value for name, value in given.items()}
+
+
 def apply(
     step: StepFunction,
     params: Any,
@@ -133,8 +138,11 @@ def _reshaped(leaf: jax.Array, before: int, after: tuple[int, ...]) -> jax.Array
 
 
 def _alike(initial: Callable[[tuple[int, ...]], Any], features: int) -> Any:
-    """The cell's own initial carry of one sequence, if it is that of all: a tree of arrays [1, H]."""
-    with jax.ensure_compile_time_eval():
-        two = initial((2, features))
-        same = all(bool((leaf[0] == leaf[1]).all()) for leaf in jax.tree.leaves(two))
-        return jax.tree.map(lambda leaf: leaf[:1], two) if same else None
+    """The cell's own initial carry of one sequence, if it is known to be that of all: a tree of arrays [1, H]."""
+    try:
+        with jax.ensure_compile_time_eval():
+            two = initial((2, features))
+            same = all(bool((leaf[0] == leaf[1]).all()) for leaf in jax.tree.leaves(two))
+            return jax.tree.map(lambda leaf: leaf[:1], two) if same else None
+    except jax.errors.ConcretizationTypeError:  # the key that it is drawn from is traced
+        return None

@@ -56,7 +56,7 @@ def complete(config: dict[str, Any], axes: Iterable[str] = ()) -> dict[str, Any]
     Before a cell could start as its paper says, all that it could be started as the papers of the cells of then say;
     what an axis tried was meant.
     """
-    if PAPER not in config.values():
+    if "model.dt" not in config:  # which came with the papers
         config = config | {key: PAPER for key, was in KERAS.items() if config.get(key) == was and key not in axes}
     return DEFAULTS | upgraded(config)
 

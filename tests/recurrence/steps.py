@@ -14,15 +14,11 @@ from rnn_compare.cells import CELLS
 
 K = 3  # the rank of what is of low rank
 SHAPES = {
-    "W": lambda F, H: (F, 4 * H),
-    "U": lambda F, H: (H, 4 * H),
-    "b": lambda F, H: (4 * H,),
     "X": lambda F, H: (F, H),
     "V": lambda F, H: (H, H),
     "V2": lambda F, H: (H, H),
     "M": lambda F, H: (H + F, H),
     "v": lambda F, H: (H,),
-    "g": lambda F, H: (H,),
     "vF": lambda F, H: (F,),
     "s": lambda F, H: (),
     "A": lambda F, H: (H, K),
