@@ -9,7 +9,7 @@ from pathlib import Path
 from matplotlib.figure import Figure
 
 from rnn_compare.report import claims, contents, document, figures, tables
-from rnn_compare.report.comparison import in_order
+from rnn_compare.report.comparison import MATRIX, in_order, of_setting
 from rnn_compare.report.document import Picture
 from rnn_compare.report.numbers import named
 from rnn_compare.report.plotting import NARROW, WIDE, Style, save
@@ -126,6 +126,13 @@ def square(results: Results, style: Style, leading: list[str]) -> dict[str, tupl
             "update, the held-out loss that after it.",
         ),
     }
+    if results.single and len(results.contestants) > MATRIX and (ranking := of_setting(results, results.runs)):
+        drawn["matrix"] = (
+            figures.matrix(ranking),
+            f"Each against each, best first, by {results.config['compare.measure'].replace('_', ' ')}: the ratio of "
+            "row to column over the seeds (violet: the row is the lower), and a dot where the two surely differ. "
+            "Numbers and intervals are in report.json, under pairs.",
+        )
     axes = [key for key, _ in ended[0].setting] if ended else []
     if len(axes) == 2 and all(len({dict(run.setting)[key] for run in ended}) <= figures.ROWS for key in axes):
         for measure in ("last_loss", "volatility"):

@@ -36,6 +36,7 @@ def blocks(title: str, results: Results, judged: Judged, pictures: dict[str, Pic
         *distributions(results),
         *shown("Pairs of runs", pictures, "differences"),
         *comparison(results),
+        *([pictures["matrix"]] if "matrix" in pictures else []),
         *every_measure(results),
         *shown("What a network learned", pictures, "predictions", "held_out"),
         *policy(results),

@@ -22,6 +22,7 @@ from rnn_compare.report.results import Result
 from rnn_compare.statistics.measures import median
 from rnn_compare.statistics.paired import UNDECIDED
 from rnn_compare.statistics.paired import verdict as verdict_of
+from rnn_compare.statistics.ranking import Ranking
 from rnn_compare.tasks.price import ACTIONS
 
 PANELS, ROWS = 16, 60  # settings whose curves are drawn, and of which a figure has a row each
@@ -283,6 +284,29 @@ def predictions(stretches: dict[str, dict[str, np.ndarray]], style: Style, width
     figure.legend(handles, labels, loc="outside upper center", ncols=4, fontsize=10, frameon=False)
     figure.supylabel("action value", fontsize=11)
     return figure
+
+
+def matrix(ranking: Ranking) -> Figure:
+    """Each contestant over each: the ratio of what they are ranked by, and a dot where the two surely differ."""
+    names = list(ranking.mean_ranks)
+    n = len(names)
+    ratio = np.array([[ranking.pairs[a, b].result.effect if a != b else math.nan for b in names] for a in names])
+    most = max(2.0, float(np.nanmax(np.maximum(ratio, 1 / ratio), initial=2.0, where=np.isfinite(ratio))))
+    figure, panels = canvas(max(NARROW, 2 + 0.19 * n), max(NARROW, 1.6 + 0.19 * n))
+    axes = panels[0, 0]
+    image = axes.imshow(ratio, norm=matplotlib.colors.LogNorm(1 / most, most), cmap="PuOr_r")
+    apart = [(i, j) for i, a in enumerate(names) for j, b in enumerate(names) if a != b and differ(ranking, a, b)]
+    axes.plot([j for _, j in apart], [i for i, _ in apart], ".", color="black", markersize=2)
+    axes.set_xticks(range(n), names, rotation=90, fontsize=7)
+    axes.set_yticks(range(n), names, fontsize=7)
+    bar = figure.colorbar(image, ax=axes, shrink=0.6, label="row / column")
+    log_ticks(bar.ax.yaxis, 1 / most, most)
+    return figure
+
+
+def differ(ranking: Ranking, a: str, b: str) -> bool:
+    """Whether two contestants surely differ."""
+    return ranking.pairs[a, b].lower or ranking.pairs[a, b].higher
 
 
 def heat_map(runs: list[Result], measure: str, row_key: str, column_key: str, style: Style) -> Figure:

@@ -131,7 +131,7 @@ class Speed(NamedTuple):
     def serves(self, run: Result) -> bool:
         """Whether it was measured at a run's setting, as far as the speed depends on that."""
         wanted = {"train.backend": self.about["train.backend"], **self.about.get("setting", {})}
-        return all(run.about["config"].get(key) == value for key, value in wanted.items())
+        return all(run.about["config"].get(key) == v for key, v in wanted.items() if key not in run.compared)
 
     def compared(self, top: str, bottom: str, confidence: float = 0.95) -> tuple[Paired, np.ndarray]:
         """One contestant's time over another's, and that of each round; nothing if either was not measured."""

@@ -45,7 +45,8 @@ def write_speed(config: ConfigDict, runs: list[Run], workdir: Path, call: Call) 
     for run in runs:
         setting = {key: value for key, value in as_json(run.config).items()
                    if key in run.axes and key not in compared and not KEYS[key].stacks}  # fmt: skip
-        backend = setting.pop("train.backend", run.config.train.backend)
+        setting.pop("train.backend", None)
+        backend = "its own for each" if "train.backend" in compared else run.config.train.backend
         about = {"train.backend": backend, "setting": setting}
         groups.setdefault(json.dumps(about), (about, []))[1].append(run)
     for about, ours in groups.values():

@@ -42,8 +42,8 @@ def measure(contestants: dict[str, ConfigDict], precision: float, limit: float) 
         limit: seconds after which to end, at least two rounds and the compile not counted.
 
     Returns:
-        `backend` and `device`, what was measured; `pairs`, how many rounds; `seconds_of`, each one's seconds per epoch,
-        [rounds]; `seconds` that it took, the compile not counted.
+        `backend` (or several, in words) and `device`, what was measured; `pairs`, how many rounds; `seconds_of`, each
+        one's seconds per epoch, [rounds]; `seconds` that it took, the compile not counted.
 
     Raises:
         Interrupted: a signal asked to stop.
@@ -79,7 +79,7 @@ def measure(contestants: dict[str, ConfigDict], precision: float, limit: float) 
             name = list(contestants)[i]
             seconds[name].append(sample(name, epochs))
     return {
-        "backend": make_model(contestants[first]).backend,
+        "backend": " and ".join(dict.fromkeys(make_model(config).backend for config in contestants.values())),
         "device": jax.devices()[0].device_kind,
         "pairs": rounds,
         "seconds_of": seconds,

@@ -8,6 +8,7 @@ from rnn_compare import report
 from rnn_compare.report import figures
 from rnn_compare.report.plotting import COLOURS, WIDE, Style
 from rnn_compare.report.reading import load
+from rnn_compare.statistics.ranking import compare
 
 
 def test_figure_3_is_the_whole_curve():
@@ -169,3 +170,16 @@ def test_against_time_a_curve_is_as_long_as_its_epochs_took(study):
     assert ends == {"LSTM": pytest.approx(epochs * 0.1 / 60, rel=1e-2), "GRU": pytest.approx(epochs * 0.05 / 60)}
     _, markdown = study.write()
     assert "s to a loss of 1" in markdown
+
+
+def test_the_matrix_of_many_has_a_dot_for_each_pair_that_differs():
+    rng = np.random.default_rng(0)
+    measures = {f"{i}": 2.0**i * np.exp(rng.normal(0, 0.01, 10)) for i in range(13)}
+    ranking = compare(measures, 10, 0.05)
+    axes, _ = figures.matrix(ranking).axes
+    assert [text.get_text() for text in axes.get_yticklabels()] == list(measures)
+    decided = [pair for pair in ranking.pairs.values() if pair.lower or pair.higher]
+    assert len(axes.lines[0].get_xdata()) == len(decided) > 0
+    ratios = axes.images[0].get_array()
+    assert ratios[0, 12] == pytest.approx(2.0**-12, rel=0.05)
+    assert ratios[0, 12] * ratios[12, 0] == pytest.approx(1)

@@ -9,6 +9,7 @@ import pytest
 
 from rnn_compare.config import UserError, validate
 from rnn_compare.console import interrupt
+from rnn_compare.report.reading import load
 from rnn_compare.statistics.timing import ratio_of
 from rnn_compare.study import execute, timing
 from rnn_compare.study.expansion import expand
@@ -281,6 +282,20 @@ def test_a_damaged_measurement_is_named(tiny, tmp_path, measured, text):
         write_speed(validate(tiny), expand(validate(tiny)), tmp_path, Local().call)
     assert "\n" not in str(error.value)
     assert measured == []
+
+
+def test_backends_that_are_compared_are_timed_in_turn(tiny, tmp_path):
+    tiny.speed.limit, tiny.speed.precision = 0.2, 0.5
+    tiny.sweep = {"train.backend": ("cpu", "scan")}
+    tiny.compare.axis = "train.backend"
+    execute(validate(tiny), tmp_path, dry_run=False)
+    (measured,) = json.loads((tmp_path / "speed.json").read_text())
+    assert measured["backend"] == "cpu and scan"
+    assert {name: len(of) for name, of in measured["seconds_of"].items()} == dict.fromkeys(
+        ("cpu", "scan"), measured["pairs"]
+    )
+    results = load(tmp_path)
+    assert all(results.epoch_seconds(run) > 0 for run in results.runs)
 
 
 def test_a_study_of_one_cell_measures_nothing(tiny, tmp_path):
