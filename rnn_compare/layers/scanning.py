@@ -19,9 +19,9 @@ def scan(
 ) -> tuple[Any, Any]:
     """`jax.lax.scan`, with its arguments and results.
 
-    It is fused, forward and backward, where a kernel can be made of `f`: arrays [B, …] in float32 as carry and output,
-    whose first axis is a batch that `f` does not mix, and in `xs` such arrays, or truth values, of each step. Otherwise
-    it is `jax.lax.scan` itself; `why_not` says why.
+    It is fused, forward and backward, where a kernel can be made of `f`: trees of arrays [B, …] in float32 as carry and
+    output, whose first axis is a batch that `f` does not mix, and in `xs` such arrays, or truth values, of each step.
+    Otherwise it is `jax.lax.scan` itself; `why_not` says why.
 
     Args:
         f: a function of (carry, x) that returns (carry, y).
@@ -64,8 +64,8 @@ class _Fused:
         if not jax.tree.leaves(self._carry) or any(leaf.ndim == 0 for leaf in jax.tree.leaves((self._carry, self._x))):
             raise UnsupportedError("a carry or an input has no axis that could be a batch")
         last, self._y = jax.eval_shape(f, self._carry, self._x)
-        if len(jax.tree.leaves(self._y)) > 1:
-            raise UnsupportedError(f"it gives out {len(jax.tree.leaves(self._y))} arrays a step")
+        if any(leaf.ndim == 0 for leaf in jax.tree.leaves(self._y)):
+            raise UnsupportedError("an output has no axis that could be a batch")
         if jax.tree.map(lambda a: (a.shape, a.dtype), last) != jax.tree.map(lambda a: (a.shape, a.dtype), self._carry):
             raise UnsupportedError("the carry changes its shapes or types")  # which jax.lax.scan complains about
         if why := why_not_fused(self.step, (), *jax.eval_shape(_operands, init, xs)):
@@ -74,16 +74,18 @@ class _Fused:
     def __call__(self, init: Any, xs: Any, reverse: bool) -> tuple[Any, Any]:
         in_order = functools.partial(jax.tree.map, lambda leaf: jnp.flip(leaf, 0) if reverse else leaf)
         ys, last = BACKENDS["cpu"](self.step, (), *_operands(init, in_order(xs)))
-        whole = jax.tree.map(lambda like: ys.reshape(len(ys), *like.shape), self._y)
-        return jax.tree.map(_as, last, self._carry), in_order(whole)
+        leaves, tree = jax.tree.flatten(self._y)
+        whole = tree.unflatten(_as(rows, like, len(rows), *like.shape[:1]) for like, rows in zip(leaves, ys, strict=False))
+        last = jax.tree.map(lambda rows, like: _as(rows, like, *like.shape[:1]), last, self._carry)
+        return last, in_order(whole)
 
-    def step(self, _: Any, carry: Any, x: Any) -> tuple[Any, jax.Array]:
+    def step(self, _: Any, carry: Any, x: Any) -> tuple[Any, list[jax.Array]]:
         """The body; where it gives out nothing, a part of the carry is the output."""
         batch = len(jax.tree.leaves(carry)[0])
         given = jax.tree.map(lambda rows, like: _as(rows, like, batch), (carry, x), (self._carry, self._x))
         last, y = self._f(*given)
-        rows = jax.tree.map(_rows, last)
-        return rows, _rows(jax.tree.leaves((y, last))[0])
+        outputs = jax.tree.leaves(y) or jax.tree.leaves(last)[:1]
+        return jax.tree.map(_rows, last), [_rows(leaf) for leaf in outputs]
 
 
 def _operands(init: Any, xs: Any) -> tuple[Any, Any]:
@@ -98,7 +100,7 @@ def _rows(leaf: Any, lead: int = 1) -> jax.Array:
     return leaf.reshape(*leaf.shape[:lead], math.prod(leaf.shape[lead:]))
 
 
-def _as(rows: jax.Array, like: jax.ShapeDtypeStruct, batch: int | None = None) -> jax.Array:
-    """Rows as what they were made of."""
-    leaf = rows.reshape(batch or like.shape[0], *like.shape[1:])
+def _as(rows: jax.Array, like: jax.ShapeDtypeStruct, *lead: int) -> jax.Array:
+    """Rows [*lead, numbers] as what they were made of."""
+    leaf = rows.reshape(*lead, *like.shape[1:])
     return leaf > 0.5 if like.dtype == bool else leaf

@@ -109,6 +109,15 @@ def narrow_output(p, carry, x):
     return (h,), h @ p["A"]
 
 
+@step("V X A v", "HH")
+def several_outputs(p, carry, x):
+    """A state among them, twice, the input, what is none of both, a number, and a state that is none of them."""
+    h, c = carry
+    c = 0.6 * c + jnp.tanh(h @ p["V"] + x @ p["X"])
+    h = sigmoid(c) * p["v"] - h
+    return (h, c), {"a": h @ p["A"], "b": (h, x, h), "c": jnp.sin(c).mean(axis=-1, keepdims=True), "d": jnp.ones_like(h)}
+
+
 @step("M v", "H")
 def joined(p, carry, x):
     h = jnp.tanh(jnp.concatenate([carry[0], x], axis=-1) @ p["M"] + p["v"])

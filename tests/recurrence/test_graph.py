@@ -54,12 +54,12 @@ OPERATIONS = {
 }
 
 
-def evaluated(step, arrays, states, x, dlast, doutput):
+def evaluated(step, arrays, states, x, dlast, doutputs):
     """The values of all nodes that results are made of, [B, units]."""
     given = dict(
-        zip((*step.states, *step.inputs, *step.dlast, step.doutput), (*states, x, *dlast, doutput), strict=True)
+        zip((*step.states, *step.inputs, *step.dlast, *step.doutputs), (*states, x, *dlast, *doutputs), strict=True)
     )
-    roots = [*step.last, step.output, *step.dstates, *step.dinputs, *step.gradients, *step.gradients.values()]
+    roots = [*step.last, *step.outputs, *step.dstates, *step.dinputs, *step.gradients, *step.gradients.values()]
     values = {}
     for node in ancestors(roots):
         inputs = [values[input_] for input_ in node.inputs]
@@ -90,8 +90,9 @@ def by_the_graph(model, params, x, carry, cotangents):
 
     arrays, pull = jax.vjp(arrays_of, params)
     (step,) = steps
-    double = jax.tree.map(lambda a: np.asarray(a, np.float64), (arrays, leaves, x[0], jax.tree.leaves(cotangents[1])))
-    values = evaluated(step, *double, np.asarray(cotangents[0][0], np.float64))
+    doutputs = [d[0] for d in jax.tree.leaves(cotangents[0])]
+    given = arrays, leaves, x[0], jax.tree.leaves(cotangents[1]), doutputs
+    values = evaluated(step, *jax.tree.map(lambda a: np.asarray(a, np.float64), given))
     gradients = {number: np.zeros(array.shape) for number, array in arrays.items()}
     for node, gradient in step.gradients.items():
         d = values[gradient] * np.ones((x.shape[1], node.width))
@@ -105,8 +106,9 @@ def by_the_graph(model, params, x, carry, cotangents):
         return [np.broadcast_to(values[node], leaf.shape) for node, leaf in zip(nodes, like, strict=True)]
 
     last, dcarry = (tree.unflatten(rows(nodes, leaves)) for nodes in (step.last, step.dstates))
-    (output,), (dx,) = rows([step.output], cotangents[0]), rows(step.dinputs, x)
-    return dict(zip(NAMES, (output[None], last, dparams, dx[None], dcarry), strict=True))
+    outputs = jax.tree.unflatten(jax.tree.structure(cotangents[0]), [o[None] for o in rows(step.outputs, doutputs)])
+    (dx,) = rows(step.dinputs, x)
+    return dict(zip(NAMES, (outputs, last, dparams, dx[None], dcarry), strict=True))
 
 
 def hold(model, B, F, seeds=(0, 1, 2)):

@@ -140,8 +140,9 @@ def test_carries_and_outputs_of_other_forms():
     assert refused(lambda p, h, x: ((h, h), h)) == changes
     assert refused(lambda p, h, x: (h[:, :2], h)) == changes
     assert refused(lambda p, h, x: ({"h": h["h"]}, h["h"]), carry={"h": ROWS, "c": ROWS}) == changes
-    one = "the step's output is not one array [batch, units]"
-    assert refused(lambda p, h, x: (h, (h, h))) == one
+    one = "the step's outputs are not arrays [batch, units]"
+    assert refused(lambda p, h, x: (h, None)) == one
+    assert refused(lambda p, h, x: (h, (h, h.sum(axis=-1)))) == one
     assert refused(lambda p, h, x: (h, h.sum(axis=-1))) == one
     assert refused(lambda p, h, x: (h, h.reshape(-1, 2, 2))) == one
     assert refused(lambda p, h, x: (h, jnp.concatenate([h, x], axis=-1))).startswith("rows are joined, and neither")
@@ -230,7 +231,7 @@ def test_what_depends_on_parameters_alone_is_computed_outside_of_the_loop(name):
     else:
         for made in (jax.nn.sigmoid(params["s"]), jax.nn.softplus(params["s"])):
             assert any(array.size == 1 and np.allclose(array, made, rtol=1e-6) for array in arrays.values())
-    operations = {node.op for node in ancestors((*step.last, step.output))}
+    operations = {node.op for node in ancestors((*step.last, *step.outputs))}
     assert operations <= {"state", "input", "product", "vector", "add", "mul", "tanh", "logistic", "constant"}
 
 

@@ -77,7 +77,7 @@ def why_not(step: StepFunction, params: Any, x: Any, carry: Any) -> str | None:
 
 def recurrence(
     step: StepFunction, params: Any, x: Any, carry: Any, until: jax.Array | None = None
-) -> tuple[jax.Array, Any]:
+) -> tuple[Any, Any]:
     """See `rnn_compare.recurrence.recurrence`; float32 only.
 
     After `until` steps of a sequence, [B], the step is known to change nothing and to give out zeros; where all that
@@ -97,7 +97,7 @@ def recurrence(
     problem = _problem(step, params, x, carry)
     ends = [] if until is None or T >= 1 << 24 else [until.astype(jnp.float32)]  # in which larger numbers are rounded
     (ys, last), _ = _recurrence(problem, False, problem.arrays, inputs, ends, leaves)
-    return ys, jax.tree.unflatten(tree, last)
+    return jax.tree.unflatten(problem.outputs, ys), jax.tree.unflatten(tree, last)
 
 
 def _problem(step: StepFunction, params: Any, x: Any, carry: Any) -> Problem:
@@ -153,15 +153,15 @@ def _float32(*shape: int) -> jax.ShapeDtypeStruct:
 @functools.partial(jax.custom_jvp, nondiff_argnums=(0, 1))
 def _recurrence(
     problem: Problem, keep: bool, arrays: list, x: list, ends: list, carry: list
-) -> tuple[Any, list[jax.Array]]:
-    """(outputs, last carry), and the states after each step that are not the output (if `keep`)."""
+) -> tuple[tuple[list[jax.Array], list[jax.Array]], list[jax.Array]]:
+    """(outputs, last carry), and the states after each step that are none of the outputs (if `keep`)."""
     kernels, weights, _ = _operands(problem, arrays, bool(ends))
     (T, B, _), step = x[0].shape, kernels.layout.step
-    results = [_float32(T, B, step.doutput.width), *(_float32(*leaf.shape) for leaf in carry)]
+    results = [_float32(T, B, node.width) for node in step.doutputs] + [_float32(*leaf.shape) for leaf in carry]
     results += [_float32(T, B, step.states[i].width) if keep else _float32(0) for i in kernels.layout.separate]
     kernel = kernels.forward
-    ys, *rest = _call(kernel, kernel.plan(T, B, keep), results, *x, *ends, *carry, *weights)
-    return (ys, rest[: len(carry)]), rest[len(carry) :]
+    found = iter(_call(kernel, kernel.plan(T, B, keep), results, *x, *ends, *carry, *weights))
+    return ([next(found) for _ in step.outputs], [next(found) for _ in carry]), list(found)
 
 
 def _derivative(problem: Problem, keep: bool, primals: Any, tangents: Any) -> tuple[Any, Any]:
@@ -197,7 +197,7 @@ def _derivative(problem: Problem, keep: bool, primals: Any, tangents: Any) -> tu
     return (results, kept), (moved, [jnp.zeros_like(states) for states in kept])
 
 
-def _backward(problem: Problem, primals: Any, ys: jax.Array, kept: list, cotangents: Any, wanted: tuple) -> Any:
+def _backward(problem: Problem, primals: Any, ys: list, kept: list, cotangents: Any, wanted: tuple) -> Any:
     """The gradients of the arrays, the inputs (zeros unless they are wanted) and the carry."""
     arrays, x, ends, carry = primals
     dys, dlast = cotangents
@@ -206,8 +206,8 @@ def _backward(problem: Problem, primals: Any, ys: jax.Array, kept: list, cotange
     kernel = kernels.backward(wanted)
     chosen = [leaf for leaf, want in zip(x, wanted, strict=True) if want]
     results = [_float32(*operand.shape) for operand in (*chosen, *carry, *weights)]
-    others = [ys, *kept, dys, *dlast, *kernels.extras_of(kernel, extras)]
-    found = _call(kernel, kernel.plan(*ys.shape[:2]), results, *x, *ends, *carry, *weights, *others)
+    others = [*ys, *kept, *dys, *dlast, *kernels.extras_of(kernel, extras)]
+    found = _call(kernel, kernel.plan(*x[0].shape[:2]), results, *x, *ends, *carry, *weights, *others)
     of_inputs, rest = iter(found), found[len(chosen) :]
     dx = [next(of_inputs) if want else jnp.zeros_like(leaf) for leaf, want in zip(x, wanted, strict=True)]
     return pull(rest[len(carry) :])[0], dx, [jnp.zeros_like(end) for end in ends], rest[: len(carry)]

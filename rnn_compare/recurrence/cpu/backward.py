@@ -184,7 +184,8 @@ class _Backward(Pass):
             self.where.setdefault(state, (f"before{i} + row * {of.dim(state.width)}", "", False))
             self.where[step.dlast[i]] = "dstates_row", f"s{i}", True
             self.places["dstate", i] = self.places["addend", "dstate", i] = "before_row", f"s{i}", True, state.width
-        self.where[step.doutput] = f"dys + at * {of.dim(step.doutput.width)}", "", False
+        for i, node in enumerate(step.doutputs):
+            self.where[node] = f"dys{i or ''} + at * {of.dim(node.width)}", "", False
         self._temp_columns = []
         back = [column for stage in self.schedule.stages for column in stage.columns]
         self._targets = {
@@ -257,7 +258,7 @@ class _Backward(Pass):
             self.out(f"copy({source.format(i=i, dim=dim)}, {target.format(i=i, dim=dim)}, {dim})")
 
     def _history(self, i: int) -> str:
-        return f"kept{i}" if i in self.of.separate else "ys"
+        return f"kept{i}" if i in self.of.separate else f"ys{self.step.outputs.index(self.step.last[i]) or ''}"
 
     def _earlier(self, i: int, at: str, row: str) -> str:
         """Where a state lies that a step was given."""
@@ -295,8 +296,9 @@ class _Backward(Pass):
                 continue
             dim = self.of.dim(state.width)
             self.out(f"prefetch_rows({self._history(i)} + (start - (block_steps + 1) * batch) * {dim}, count * {dim})")
-        dim = self.of.dim(self.step.doutput.width)
-        self.out(f"prefetch_rows(dys + (start - block_steps * batch) * {dim}, count * {dim})")
+        for i, node in enumerate(self.step.doutputs):
+            dim = self.of.dim(node.width)
+            self.out(f"prefetch_rows(dys{i or ''} + (start - block_steps * batch) * {dim}, count * {dim})")
 
     def _rows(self, stage: Stage) -> None:
         """The pointwise work of a stage for the rows of step s."""

@@ -15,7 +15,7 @@ class _Forward(Pass):
     def __init__(self, layout: Layout) -> None:
         super().__init__(layout, layout.operands, layout.results)
         self.schedule = layout.schedule
-        self.uses = uses([*self.step.last, self.step.output])
+        self.uses = uses([*self.step.last, *self.step.outputs])
 
     def sums_read(self, node: Node) -> Sum | None:
         return self.of.sums.get(node)
@@ -41,7 +41,8 @@ class _Forward(Pass):
             self.places[place] = "columns_row", f"t{i}", True, place[1].width
         for i, state in enumerate(step.states):
             self.places["last", i] = (*self.where[state], state.width)
-        self.places["output",] = (f"ys + at * {of.dim(step.doutput.width)}", "", False, step.doutput.width)
+        for i, node in enumerate(step.doutputs):
+            self.places["output", i] = (f"ys{i or ''} + at * {of.dim(node.width)}", "", False, node.width)
         self.weights_scratch()
         self.scratch += [
             ("rows", "CHUNK * row_floats"),

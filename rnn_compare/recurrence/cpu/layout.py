@@ -62,13 +62,13 @@ class Layout:
         weights: all of them, in the order of the operands.
         vectors: the vectors among the operands, which are those that no sum has taken in.
         constant: the states that never change, of which the initial ones are all there is to keep.
-        separate: the states that differ from the output, and are kept on their own.
+        separate: the states that are none of the outputs, and are kept on their own.
         names: the name of each width.
     """
 
     def __init__(self, step: Step, ending: bool = False) -> None:
         self.step, self.ending = step, ending
-        roots = [*step.last, step.output]
+        roots = [*step.last, *step.outputs]
         self.sums = sums(roots)
         self.index = {node: i for i, node in enumerate(self.sums)}
         taken = {vector for column in self.sums.values() for vector in column.vectors}
@@ -81,12 +81,12 @@ class Layout:
         self.adjacent = len(adjacent)
         self.constant = [i for i, node in enumerate(step.last) if node is step.states[i]]
         others = (i for i in range(len(step.last)) if i not in self.constant)
-        self.separate = [i for i in others if step.last[i] is not step.output]
-        widths = [*(node.width for node in (*step.inputs, *step.states)), step.doutput.width]
+        self.separate = [i for i in others if step.last[i] not in step.outputs]
+        widths = [*(node.width for node in (*step.inputs, *step.states, *step.doutputs))]
         widths += [node.width for node in (*self.sums, *self.vectors, *sources)]
         self.names = {width: f"d{i}" for i, width in enumerate(dict.fromkeys(w for w in widths if w > 1))}
         finals: dict[Place, Node] = {("last", i): node for i, node in enumerate(step.last)}
-        finals["output",] = step.output
+        finals |= {("output", i): node for i, node in enumerate(step.outputs)}
         self.schedule = Schedule(finals, self.sums, rows=self.readable, at_end=finals)
         self.products = [product for stage in self.schedule.stages for product in grouped(stage.columns)]
         self.segments = {product: self._segments_of(product) for product in self.products}
@@ -141,7 +141,9 @@ class Layout:
     def results(self) -> list[Array]:
         """Results of the forward pass."""
         states = list(enumerate(self.step.states))
-        arrays = [Array("ys", ("steps", "batch", self.dim(self.step.doutput.width)))]
+        arrays = [
+            Array(f"ys{i or ''}", ("steps", "batch", self.dim(d.width))) for i, d in enumerate(self.step.doutputs)
+        ]
         arrays += [Array(f"last{i}", ("batch", self.dim(s.width))) for i, s in states]
         return arrays + [
             Array(f"kept{i}", ("steps", "batch", self.dim(self.step.states[i].width))) for i in self.separate
@@ -153,9 +155,10 @@ class Layout:
         Args:
             extras: products of the backward pass whose weights are no part of the segments.
         """
-        ys, *others = self.results
-        dlast = [Array(f"d{array.name}", array.shape) for array in others[: len(self.step.states)]]
-        arrays = [*self.operands, ys, *others[len(dlast) :], Array("dys", ys.shape), *dlast]
+        count = len(self.step.outputs)
+        ys, others = self.results[:count], self.results[count:]
+        last, kept = others[: len(self.step.states)], others[len(self.step.states) :]
+        arrays = [*self.operands, *ys, *kept, *(Array(f"d{array.name}", array.shape) for array in ys + last)]
         return arrays + [
             Array(f"extra{i}", (self.dim(p.inputs[0].width), self.dim(p.width))) for i, p in enumerate(extras)
         ]

@@ -251,7 +251,7 @@ class Pass:
             array = base.split()[0]
             if padded:
                 self.out(f"store({address}, {value})")
-            elif array == "ys" or array.startswith("dx"):
+            elif array.startswith(("ys", "dx")):
                 self.out(f"write({address}, {value}, left, far_{array})")
             else:
                 self.out(f"store_some({address}, {value}, left)")

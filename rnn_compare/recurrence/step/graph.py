@@ -167,9 +167,9 @@ class Step:
         states: the states that the step is given.
         inputs: the inputs, one at least.
         last: the states that it hands on.
-        output: what it gives out at every step.
+        outputs: what it gives out at every step, one at least.
         dlast: the cotangent of each state that is handed on.
-        doutput: the cotangent of the output.
+        doutputs: the cotangent of each output.
         dstates: the cotangent of each state that is given.
         dinputs: the cotangent of each input.
         gradients: the cotangent of each product and vector of the forward step.
@@ -179,9 +179,9 @@ class Step:
     states: tuple[Node, ...]
     inputs: tuple[Node, ...]
     last: tuple[Node, ...]
-    output: Node
+    outputs: tuple[Node, ...]
     dlast: tuple[Node, ...]
-    doutput: Node
+    doutputs: tuple[Node, ...]
     dstates: tuple[Node, ...]
     dinputs: tuple[Node, ...]
     gradients: dict[Node, Node]

@@ -12,14 +12,14 @@ from rnn_compare.recurrence.step.reverse import cotangents
 from rnn_compare.recurrence.step.trace import Tracer, Value, batch_size
 
 MOST_UNITS = 1 << 16  # of a state or an input: to read a step takes a batch of more
-StepFunction = Callable[[Any, Any, Any], tuple[Any, jax.Array]]
+StepFunction = Callable[[Any, Any, Any], tuple[Any, Any]]
 
 
 class Problem:
     """A step, traced: what it computes, apart from the arrays that it is given and those that it closes over.
 
     Args:
-        step: a function of (params, carry, x) that returns (carry, y [B, W]).
+        step: a function of (params, carry, x) that returns (carry, y); y is a tree of arrays [B, W], one at least.
         params: its parameters, a tree of arrays.
         carry: a tree of arrays [B, W], of which only shapes and types are read.
         x: a tree of arrays [B, F], likewise; one at least.
@@ -28,6 +28,7 @@ class Problem:
         arrays: the arrays that it closes over, and the parameters.
         carry: the structure of the carry.
         inputs: that of x.
+        outputs: that of y.
 
     Raises:
         UnsupportedError: no kernel can be made of the step; says why.
@@ -59,7 +60,7 @@ class Problem:
                 jax.tree.unflatten(self.inputs, rows[self._count :]),
             )
             try:
-                closed, (last, _) = jax.make_jaxpr(step, return_shape=True)(params, *given)
+                closed, (last, y) = jax.make_jaxpr(step, return_shape=True)(params, *given)
             except TypeError as error:
                 if batch == inputs[0].shape[0]:
                     raise
@@ -67,6 +68,7 @@ class Problem:
             shapes = [leaf.shape for leaf in jax.tree.leaves(last)]
             if str(jax.tree.structure(last)) != str(self.carry) or shapes != [row.shape for row in rows[: self._count]]:
                 raise UnsupportedError("the step's carry changes its structure or its shapes")
+            self.outputs = jax.tree.structure(y)
             return closed
 
         self._of_batch = traced(inputs[0].shape[0]).jaxpr
@@ -81,11 +83,11 @@ class Problem:
         if texts[0] != texts[1]:
             raise UnsupportedError("it computes with the number of sequences in the batch")
 
-    def step(self, arrays: list, carry: list, inputs: list) -> tuple[list[jax.Array], jax.Array]:
-        """The step of so many arrays, the carry's leaves and the inputs."""
+    def step(self, arrays: list, carry: list, inputs: list) -> tuple[list[jax.Array], list[jax.Array]]:
+        """The carry's leaves and the outputs of so many arrays, the carry's leaves and the inputs."""
         count = len(self._of_batch.constvars)
         results = jaxpr_as_fun(ClosedJaxpr(self._of_batch, arrays[:count]))(*arrays[count:], *carry, *inputs)
-        return results[:-1], results[-1]
+        return results[: self._count], results[self._count :]
 
     def read(self, arrays: list[jax.Array]) -> tuple[Step, dict[int, jax.Array]]:
         """The graph, and the arrays that its products and vectors name by their number."""
@@ -100,20 +102,19 @@ class Problem:
         given = [Value(node, (batch, node.width), 0) for node in nodes]
         results = tracer.run(jaxpr, arrays[:count], [*arrays[count:], *given])
         avals = [var.aval for var in jaxpr.outvars]
-        if len(avals) != len(states) + 1 or avals[-1].ndim != 2 or avals[-1].shape[0] != batch:
-            raise UnsupportedError("the step's output is not one array [batch, units]")
+        if len(avals) == len(states) or any(a.ndim != 2 or a.shape[0] != batch for a in avals):
+            raise UnsupportedError("the step's outputs are not arrays [batch, units]")
         zero = graph.constant(0)
-        *last, output = (tracer.node(r, Value(zero, aval.shape, 0)) for r, aval in zip(results, avals, strict=True))
-        if any(node.op == "concat" for node in ancestors((*last, output))):
+        out = [tracer.node(r, Value(zero, aval.shape, 0)) for r, aval in zip(results, avals, strict=True)]
+        if any(node.op == "concat" for node in ancestors(out)):
             raise UnsupportedError("rows are joined, and neither multiplied nor taken apart again")
-        *dlast, doutput = (graph.leaf("cotangent", aval.shape[1], i) for i, aval in enumerate(avals))
-        found = cotangents(tracer, [*zip(last, dlast, strict=True), (output, doutput)])
-        forward = ancestors((*last, output))
-        gradients = {node: found.get(node, zero) for node in forward if node.op in ("product", "vector")}
+        dout = [graph.leaf("cotangent", aval.shape[1], i) for i, aval in enumerate(avals)]
+        found = cotangents(tracer, zip(out, dout, strict=True))
+        gradients = {node: found.get(node, zero) for node in ancestors(out) if node.op in ("product", "vector")}
         dstates, dinputs = ([found.get(node, zero) for node in given] for given in (states, inputs))
         rows = {
-            "last": last,
-            "output": [output],
+            "last": out[: self._count],
+            "output": out[self._count :],
             "dstates": dstates,
             "dinput": dinputs,
             "gradients": gradients.values(),
@@ -121,16 +122,16 @@ class Problem:
         behind = ancestors(node for row in rows.values() for node in row)
         if any(node.op == "concat" for node in behind):
             raise UnsupportedError("the gradients of rows are joined, and neither multiplied nor taken apart again")
-        lines = [*map(repr, nodes), *map(repr, behind), repr(doutput)]
+        lines = [*map(repr, nodes), *map(repr, behind), *map(repr, dout[self._count :])]
         lines += [f"{name}: {' '.join(f'%{node.index}' for node in row)}" for name, row in rows.items()]
         step = Step(
             "\n".join(dict.fromkeys(lines)),
             tuple(states),
             tuple(inputs),
-            tuple(last),
-            output,
-            tuple(dlast),
-            doutput,
+            tuple(out[: self._count]),
+            tuple(out[self._count :]),
+            tuple(dout[: self._count]),
+            tuple(dout[self._count :]),
             tuple(dstates),
             tuple(dinputs),
             gradients,

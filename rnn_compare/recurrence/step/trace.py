@@ -23,7 +23,8 @@ from rnn_compare.recurrence.step.graph import Graph, Node, UnsupportedError
 POINTWISE = (
     *("add", "add_any", "sub", "mul", "div", "neg", "max", "min", "abs", "sign", "sqrt", "rsqrt", "exp", "log"),
     *("log1p", "expm1", "tanh", "logistic", "sin", "cos", "erf", "erfc", "pow", "integer_pow", "square", "lt", "le"),
-    *("gt", "ge", "eq", "ne", "and", "or", "not", "select_n", "clamp", "stop_gradient", "convert_element_type", "copy"),
+    *("gt", "ge", "eq", "ne", "and", "or", "not", "select_n", "clamp", "stop_gradient"),
+    *("convert_element_type", "copy", "reshard"),  # the last under a mesh, where derivatives are traced
 )
 # Primitives that are linear in each row: a row times the matrix that they make of the identity.
 LINEAR = (
@@ -138,7 +139,7 @@ class Tracer:
     def apply(self, eqn: JaxprEqn, nodes: list[Node]) -> Node:
         """The node of a pointwise primitive applied to nodes."""
         name, graph = eqn.primitive.name, self.graph
-        if name in ("convert_element_type", "copy"):
+        if name in ("convert_element_type", "copy", "reshard"):
             return nodes[0]
         if name == "add_any":
             name = "add"
