@@ -125,6 +125,49 @@ def test_inside_of_a_network():
 
 
 @pytest.mark.slow
+def test_both_directions_merged_in_another_way_with_carries_of_their_own():
+    """One cell for both directions, sums instead of joined outputs, all carries given and returned, time first."""
+    carries = tuple(0.1 * i * jnp.ones((B, H)) for i in (1, 2))
+    results = []
+    for two, one in ((nn.Bidirectional, nn.RNN), (rnn_compare.Bidirectional, rnn_compare.RNN)):
+        cell = nn.GRUCell(H)
+        layer = two(one(cell), one(cell), merge_fn=jnp.add, return_carry=True, time_major=True)
+        params = layer.init(jax.random.key(1), inputs(time_major=True))
+
+        def function(params, x, carries, layer=layer):
+            last, y = layer.apply(params, x, initial_carry=carries)
+            return jnp.sum(jnp.sin(y)) + sum(jnp.sum(jnp.cos(leaf)) for leaf in jax.tree.leaves(last)), (last, y)
+
+        results.append(jax.grad(function, (0, 1, 2), has_aux=True)(params, inputs(time_major=True), carries))
+    close(*results)
+
+
+@pytest.mark.slow
+def test_a_vmap_in_a_vmap_over_one_networks_weights():
+    """Flax's lifted vmap, weights shared, inside of JAX's: [2, 3, B, T, F]."""
+    x = jax.random.normal(jax.random.key(0), (2, 3, B, T, F))
+    results = []
+    for kind in (nn.RNN, rnn_compare.RNN):
+        lifted = nn.vmap(kind, variable_axes={"params": None}, split_rngs={"params": False})(nn.OptimizedLSTMCell(H))
+        params = lifted.init(jax.random.key(1), x[0])
+
+        def loss(params, x, lifted=lifted):
+            return jnp.sum(jnp.sin(jax.vmap(lifted.apply, (None, 0))(params, x)))
+
+        results.append(jax.jit(jax.value_and_grad(loss, (0, 1)))(params, x))
+    close(*results)
+
+
+@pytest.mark.slow
+def test_unroll_and_remat_change_nothing():
+    x = inputs()
+    params = nn.RNN(nn.GRUCell(H)).init(jax.random.key(1), x)
+    expected = nn.RNN(nn.GRUCell(H)).apply(params, x)
+    for layer in (rnn_compare.RNN(nn.GRUCell(H), unroll=4), nn.remat(rnn_compare.RNN)(nn.GRUCell(H))):
+        close(jax.jit(layer.apply)(params, x), expected)
+
+
+@pytest.mark.slow
 def test_vmap_over_networks_with_and_without_weights_of_their_own():
     theirs, ours = (kind(nn.GRUCell(H)) for kind in (nn.RNN, rnn_compare.RNN))
     x = jnp.stack([inputs(), 2 * inputs()])

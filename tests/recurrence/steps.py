@@ -115,7 +115,12 @@ def several_outputs(p, carry, x):
     h, c = carry
     c = 0.6 * c + jnp.tanh(h @ p["V"] + x @ p["X"])
     h = sigmoid(c) * p["v"] - h
-    return (h, c), {"a": h @ p["A"], "b": (h, x, h), "c": jnp.sin(c).mean(axis=-1, keepdims=True), "d": jnp.ones_like(h)}
+    return (h, c), {
+        "a": h @ p["A"],
+        "b": (h, x, h),
+        "c": jnp.sin(c).mean(axis=-1, keepdims=True),
+        "d": jnp.ones_like(h),
+    }
 
 
 @step("M v", "H")

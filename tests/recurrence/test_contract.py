@@ -95,11 +95,11 @@ def test_not_a_number_stays_in_its_sequence_and_is_not_lost(name, backend):
     params, x, carry, cotangents = problem(model, 9, 6, 2, 0)
     arguments = params, x.at[4, 3, 1].set(jnp.nan), carry, cotangents
     ours, scan = (compiled(model, which, 0)(*arguments) for which in (backend, "scan"))
-    np.testing.assert_array_equal(np.isnan(ours["outputs"]), np.isnan(scan["outputs"]))
-    assert np.isnan(ours["outputs"][4:, 3]).any(axis=-1).all()
+    outputs, scanned = (jax.tree.leaves(found["outputs"]) for found in (ours, scan))
+    jax.tree.map(np.testing.assert_array_equal, *(jax.tree.map(np.isnan, leaves) for leaves in (outputs, scanned)))
+    assert np.isnan(outputs[0][4:, 3]).any(axis=-1).all()
     for found, axis in [
-        (ours["outputs"], 1),
-        (ours["dx"], 1),
+        *((leaf, 1) for leaf in (*outputs, ours["dx"])),
         *((leaf, 0) for leaf in jax.tree.leaves(ours["dcarry"])),
     ]:
         assert np.isfinite(np.delete(found, 3, axis=axis)).all()

@@ -75,9 +75,7 @@ def why_not(step: StepFunction, params: Any, x: Any, carry: Any) -> str | None:
     return None
 
 
-def recurrence(
-    step: StepFunction, params: Any, x: Any, carry: Any, until: jax.Array | None = None
-) -> tuple[Any, Any]:
+def recurrence(step: StepFunction, params: Any, x: Any, carry: Any, until: jax.Array | None = None) -> tuple[Any, Any]:
     """See `rnn_compare.recurrence.recurrence`; float32 only.
 
     After `until` steps of a sequence, [B], the step is known to change nothing and to give out zeros; where all that
