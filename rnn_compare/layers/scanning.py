@@ -75,11 +75,9 @@ class _Fused:
         in_order = functools.partial(jax.tree.map, lambda leaf: jnp.flip(leaf, 0) if reverse else leaf)
         ys, last = BACKENDS["cpu"](self.step, (), *_operands(init, in_order(xs)))
         leaves, tree = jax.tree.flatten(self._y)
-        whole = tree.unflatten(
-            _as(rows, like, len(rows), *like.shape[:1]) for like, rows in zip(leaves, ys, strict=False)
-        )
+        outputs = [_as(rows, like, len(rows), *like.shape[:1]) for like, rows in zip(leaves, ys, strict=False)]
         last = jax.tree.map(lambda rows, like: _as(rows, like, *like.shape[:1]), last, self._carry)
-        return last, in_order(whole)
+        return last, in_order(jax.tree.unflatten(tree, outputs))
 
     def step(self, _: Any, carry: Any, x: Any) -> tuple[Any, list[jax.Array]]:
         """The body; where it gives out nothing, a part of the carry is the output."""

@@ -68,7 +68,7 @@ class Problem:
             shapes = [leaf.shape for leaf in jax.tree.leaves(last)]
             if str(jax.tree.structure(last)) != str(self.carry) or shapes != [row.shape for row in rows[: self._count]]:
                 raise UnsupportedError("the step's carry changes its structure or its shapes")
-            self.outputs = jax.tree.structure(y)
+            self.outputs: Any = jax.tree.structure(y)
             return closed
 
         self._of_batch = traced(inputs[0].shape[0]).jaxpr
