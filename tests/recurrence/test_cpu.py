@@ -14,8 +14,8 @@ import numpy as np
 import pytest
 
 from rnn_compare.cells import CELLS, RecurrentCell, project, recur
-from rnn_compare.recurrence import cpu, pick, recurrence
-from rnn_compare.recurrence.cpu import compiled, support, xla_ffi
+from rnn_compare.recurrence import cpu, pick, recurrence, xla_ffi
+from rnn_compare.recurrence.cpu import compiled, support
 
 
 def hashes(cells, T, gradients):

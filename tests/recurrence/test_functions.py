@@ -7,7 +7,8 @@ import numba
 import numpy as np
 import pytest
 
-from rnn_compare.recurrence.cpu import functions, tasks, vector, xla_ffi
+from rnn_compare.recurrence import xla_ffi
+from rnn_compare.recurrence.cpu import functions, tasks, vector
 
 F32 = np.finfo(np.float32)
 FLUSHES = tasks._X86 or tasks._ARM

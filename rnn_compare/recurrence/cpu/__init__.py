@@ -11,8 +11,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from rnn_compare.recurrence import fused
-from rnn_compare.recurrence.cpu import compiled, functions, support, tiles, vector, xla_ffi
+from rnn_compare.recurrence import fused, xla_ffi
+from rnn_compare.recurrence.cpu import compiled, functions, support, tiles, vector
 from rnn_compare.recurrence.cpu.backward import backward
 from rnn_compare.recurrence.cpu.forward import forward
 from rnn_compare.recurrence.cpu.layout import ONE, Layout, Segment

@@ -20,7 +20,7 @@ from numba.core.registry import cpu_target
 
 from rnn_compare.recurrence.cpu.tasks import handle, help_out
 from rnn_compare.recurrence.cpu.vector import CPU, FEATURES, WIDTH
-from rnn_compare.recurrence.cpu.xla_ffi import call4, word
+from rnn_compare.recurrence.xla_ffi import call4, word
 
 
 @functools.cache
@@ -28,7 +28,8 @@ def cache_folder():
     """Where machine code is kept: one folder for each version of anything that matters."""
     key = [CPU, FEATURES, str(WIDTH), sys.version, platform.platform()]
     key += [numba.__version__, llvmlite.__version__]
-    for source in sorted(pathlib.Path(__file__).parent.glob("*.py")):
+    here = pathlib.Path(__file__).parent
+    for source in (here.parent / "xla_ffi.py", *sorted(here.glob("*.py"))):
         key.append(source.read_text())
     base = os.environ.get("XDG_CACHE_HOME") or pathlib.Path.home() / ".cache"
     name = hashlib.sha256("\0".join(key).encode()).hexdigest()[:32]

@@ -24,7 +24,7 @@ from rnn_compare.recurrence.cpu.vector import (
     select,
     widen,
 )
-from rnn_compare.recurrence.cpu.xla_ffi import inline
+from rnn_compare.recurrence.xla_ffi import inline
 
 _INF, _NAN = math.inf, math.nan
 _TINY, _LARGEST = float(np.finfo(np.float32).tiny), float(np.finfo(np.float32).max)

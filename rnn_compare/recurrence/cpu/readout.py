@@ -9,7 +9,7 @@ from rnn_compare.recurrence.cpu.support import copy, fill_zeros, past_caches, up
 from rnn_compare.recurrence.cpu.tasks import Plan
 from rnn_compare.recurrence.cpu.tiles import outer, product
 from rnn_compare.recurrence.cpu.vector import GRADIENT_ROWS, WIDTH, fma, load, load_some, store
-from rnn_compare.recurrence.cpu.xla_ffi import arg, as_floats, inline, njit, peek, result
+from rnn_compare.recurrence.xla_ffi import arg, as_floats, inline, njit, peek, result
 
 BLOCK = 64  # rows at a time, a multiple of every TILE_ROWS
 PART = 8192  # least rows of a task

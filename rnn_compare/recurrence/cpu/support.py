@@ -11,7 +11,7 @@ from rnn_compare.recurrence.cpu.vector import (
     store_past_caches,
     store_some,
 )
-from rnn_compare.recurrence.cpu.xla_ffi import address_of, inline, njit
+from rnn_compare.recurrence.xla_ffi import address_of, inline, njit
 
 GROUP, CHUNK = 4, 12  # sequences: a task has so many, or a multiple, up to CHUNK
 BLOCK_BYTES = 32768  # columns of a block of steps in the backward pass

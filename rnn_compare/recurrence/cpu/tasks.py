@@ -17,7 +17,7 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from rnn_compare.recurrence.cpu.xla_ffi import (
+from rnn_compare.recurrence.xla_ffi import (
     API,
     CONTEXT,
     FRAME_SIZE,

@@ -12,7 +12,7 @@ from numba.core import cgutils
 from numba.extending import intrinsic
 
 from rnn_compare.recurrence.cpu.vector import GRADIENT_ROWS, TILE_ROWS, VEC, WIDTH, at, emit_fma, floats, splat
-from rnn_compare.recurrence.cpu.xla_ffi import njit
+from rnn_compare.recurrence.xla_ffi import njit
 
 _I64 = ir.IntType(64)
 

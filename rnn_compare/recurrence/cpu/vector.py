@@ -15,7 +15,7 @@ from numba.core.typeconv import Conversion
 from numba.core.typing.templates import ConcreteTemplate, infer_global, signature
 from numba.extending import intrinsic, lower_builtin, lower_cast, models, register_model
 
-from rnn_compare.recurrence.cpu.xla_ffi import inline
+from rnn_compare.recurrence.xla_ffi import inline
 
 # The instructions that kernels may use: the processor's, or fewer, so that each kind can be tested on any machine.
 NARROWER = {"": None, "avx2": "haswell", "sse": "nehalem"}

@@ -63,6 +63,7 @@ CallFrame = _struct(
     ("attrs", Attrs),
 )
 ScheduleArgs = _struct("ScheduleArgs", ("context", c_void_p), ("task", c_void_p), ("data", c_void_p))
+StreamArgs = _struct("StreamArgs", ("context", c_void_p), ("stream", c_void_p))
 NumThreadsArgs = _struct("NumThreadsArgs", ("context", c_void_p), ("num_threads", c_void_p))
 ErrorDestroyArgs = _struct("ErrorDestroyArgs", ("error", c_void_p))
 ErrorCreateArgs = _struct("ErrorCreateArgs", ("message", c_void_p), ("code", c_int))
@@ -192,7 +193,7 @@ def _caller(count):
     return call
 
 
-call1, call4, call5 = map(_caller, (1, 4, 5))
+call1, call4, call5, call11 = map(_caller, (1, 4, 5, 11))
 
 
 @intrinsic(prefer_literal=True)
@@ -229,6 +230,18 @@ def arg(frame, i):
 def result(frame, i):
     """The data of result i."""
     return as_floats(peek(peek(peek(frame + _RESULTS) + 8 * i) + _DATA))
+
+
+@njit()
+def arguments_of(frame):
+    """How many arguments there are."""
+    return peek(frame + _ARGS - _ITEMS + _COUNT)
+
+
+@njit()
+def results_of(frame):
+    """How many results there are."""
+    return peek(frame + _RESULTS - _ITEMS + _COUNT)
 
 
 @njit()

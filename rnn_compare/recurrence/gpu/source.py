@@ -1,0 +1,480 @@
+"""The passes of a step in CUDA C.
+
+Every value of the graph is a variable of each thread: that of its unit, or of the last unit for threads beyond, whose
+results nobody reads. Values that are multiplied go into `rows`, of which there are two in turn, so that a fast thread
+does not write the next step's before a slow one has read this step's.
+
+`float` and what ends in `f` are all that says how precise it is: F(0.1) is a number.
+"""
+
+import dataclasses
+import math
+
+from rnn_compare.recurrence.gpu.layout import WARP, Layout, Matrix, kept, matrix
+from rnn_compare.recurrence.step.graph import LEAVES, Node, ancestors, is_constant
+from rnn_compare.recurrence.step.reverse import BOOLEAN
+
+OPERATIONS = {
+    "add": "{0} + {1}",
+    "sub": "{0} - {1}",
+    "mul": "{0} * {1}",
+    "div": "{0} / {1}",
+    "neg": "-{0}",
+    "max": "{0} > {1} || {0} != {0} ? {0} : {1}",  # what is not a number wins, as in JAX
+    "min": "{0} < {1} || {0} != {0} ? {0} : {1}",
+    "abs": "fabsf({0})",
+    "sign": "{0} > 0 ? F(1.0) : {0} < 0 ? F(-1.0) : {0}",
+    "sqrt": "sqrtf({0})",
+    "rsqrt": "1 / sqrtf({0})",
+    "exp": "expf({0})",
+    "log": "logf({0})",
+    "log1p": "log1pf({0})",
+    "expm1": "expm1f({0})",
+    "tanh": "tanhf({0})",
+    "logistic": "1 / (1 + expf(-{0}))",
+    "sin": "sinf({0})",
+    "cos": "cosf({0})",
+    "erf": "erff({0})",
+    "pow": "powf({0}, {1})",
+    "lt": "{0} < {1}",
+    "le": "{0} <= {1}",
+    "gt": "{0} > {1}",
+    "ge": "{0} >= {1}",
+    "eq": "{0} == {1}",
+    "ne": "{0} != {1}",
+    "and": "{0} && {1}",
+    "or": "{0} || {1}",
+    "not": "!{0}",
+    "select_n": "{0} ? {2} : {1}",
+    "stop_gradient": "{0}",
+    "custom": "{0}",
+}
+ROW = "const long long at = first + t * batch;"
+HEAD = """
+#ifndef F
+#define F(number) number##f
+#endif
+
+static __device__ __forceinline__ float total(float part)
+{{
+    #pragma unroll
+    for (int other = 1; other < {split}; other *= 2)
+        part += __shfl_xor_sync(0xffffffff, part, other);
+    return part;
+}}
+"""
+
+
+@dataclasses.dataclass(frozen=True)
+class Kernel:
+    """A kernel.
+
+    Attributes:
+        name: of its function.
+        source: in CUDA C.
+        threads: of a block.
+        sequences: that a block computes.
+        shared: bytes of shared memory that it takes.
+    """
+
+    name: str
+    source: str
+    threads: int
+    sequences: int
+    shared: int
+
+
+def forward(layout: Layout) -> list[Kernel]:
+    """The forward pass, in the ways in which it can be split; operands and results as in `fused.Kernels.outputs`."""
+    return _Forward(layout).kernels()
+
+
+def backward(layout: Layout, wanted: tuple[bool, ...]) -> list[Kernel]:
+    """The backward pass likewise, as in `fused.Kernels.gradients`; a weight's gradient is one of each sequence."""
+    return _Backward(layout, wanted).kernels()
+
+
+class _Pass:
+    name: str
+
+    def __init__(self, layout: Layout, roots: list[Node], gradients: dict[Node, Node]) -> None:
+        """What both passes share.
+
+        Args:
+            layout: what they work on.
+            roots: the values that a step computes.
+            gradients: products whose matrices' gradients are added up, and their cotangents.
+        """
+        self.of, self.step = layout, layout.step
+        self.outer: dict[Matrix, list[tuple[Node, Node]]] = {}
+        for product, gradient in gradients.items():
+            if not is_constant(gradient, 0):
+                self.outer.setdefault(matrix(product), []).append((product.inputs[0], gradient))
+        pairs = [pair for pairs in self.outer.values() for pair in pairs]
+        self.order = ancestors([*roots, *(node for pair in pairs for node in pair)])
+        products = [node for node in self.order if node.op == "product"]
+        self.matrices = list(dict.fromkeys(map(matrix, products)))
+        self.narrow = [m for m in self.matrices if m.inputs > 1 and m.outputs == 1]
+        multiplied = [product.inputs[0] for product in products]
+        multiplied += [row for m, pairs in self.outer.items() if m.outputs > 1 for row, _ in pairs]
+        self.multiplied = list(dict.fromkeys(row for row in multiplied if row.width > 1))
+        self.names: dict[Node, str] = {node: f"v{i}" for i, node in enumerate(self.vectors)}
+        self.names |= {node: f"s{i}" for i, node in enumerate(self.step.states)}
+        self.names |= {node: f"x{i}" for i, node in enumerate(self.step.inputs)}
+
+    def kernels(self) -> list[Kernel]:
+        """A kernel for each split that may fit; the first has the fewest threads."""
+        made = []
+        for split in self.of.splits(self.matrices, self.outer, len(self.vectors)):
+            self.split = split
+            self.rows, self.floats = {}, 0
+            for row in self.multiplied:
+                self.rows[row] = self.floats
+                self.floats += self.whole(row.width)
+            group = self.of.units * split
+            self.sequences = max(1, WARP // group)
+            self.threads = group * self.sequences
+            made.append(self.kernel())
+        return made
+
+    def kernel(self) -> Kernel:
+        """The kernel of the split that is set."""
+        raise NotImplementedError
+
+    # What a pass works on.
+
+    @property
+    def given(self) -> list[Matrix]:
+        """The matrices among its operands."""
+        return self.of.matrices
+
+    @property
+    def vectors(self) -> list[Node]:
+        """The vectors among its operands."""
+        return self.of.vectors
+
+    def operands(self) -> list[str]:
+        """Names of the operands."""
+        step = self.step
+        names = [f"given_x{i}" for i in range(len(step.inputs))] + ["until"] * self.of.ending
+        names += [f"carry{i}" for i in range(len(step.states))]
+        return names + [f"given_w{i}" for i in range(len(self.of.matrices))] + self._named_vectors(self.of.vectors)
+
+    def _named_vectors(self, vectors: list[Node]) -> list[str]:
+        return [f"given_v{self.vectors.index(vector)}" for vector in vectors]
+
+    # Writing.
+
+    def source(self, results: list[str], body: list[str]) -> Kernel:
+        """The whole source."""
+        parameters = ["long long steps", "long long batch", "long long keep"]
+        parameters += [f"const float* __restrict__ {name}" for name in self.operands()]
+        parameters += [f"float* __restrict__ {name}" for name in results]
+        head = [HEAD.format(split=self.split)]
+        head += [f'extern "C" __global__ void __launch_bounds__({self.threads}) {self.name}(']
+        head += [",\n".join(f"    {parameter}" for parameter in parameters) + ")", "{"]
+        text = "\n".join([*head, *("    " + line for line in body), "}", ""])
+        return Kernel(self.name, text, self.threads, self.sequences, 4 * max(4, self.stays(len(self.narrow))))
+
+    def start(self) -> list[str]:
+        """Who a thread is, and what it holds."""
+        units, split = self.of.units, self.split
+        lines = [
+            "extern __shared__ float4 shared[];",
+            f"const int lane = threadIdx.x % {split}, unit = threadIdx.x / {split} % {units};",
+            f"const int sequence = threadIdx.x / {split * units};",
+            f"const long long run = blockIdx.y, own = (long long)blockIdx.x * {self.sequences} + sequence;",
+            "const bool live = own < batch, writes = live && lane == 0;",
+            "const long long place = run * batch + (live ? own : batch - 1);",
+            "const long long first = place + run * (steps - 1) * batch;",
+            f"for (int i = threadIdx.x; i < {self.stays(0)}; i += blockDim.x)",
+            "    ((float*)shared)[i] = 0;",
+        ]
+        if self.of.ending:
+            lines += [
+                "int end = 0;",
+                f"for (int i = 0; i < {self.sequences}; ++i) {{",
+                f"    const long long b = (long long)blockIdx.x * {self.sequences} + i;",
+                "    if (b < batch) end = max(end, (int)until[run * batch + b]);",
+                "}",
+            ]
+        else:
+            lines += ["const int end = steps;"]
+        for i, m in enumerate(self.matrices):
+            lines += self._load_matrix(i, m)
+        for i, vector in enumerate(self.vectors):
+            lines += [f"const float v{i} = given_v{i}[run * {vector.width} + {self.clamped(vector.width)}];"]
+        return lines
+
+    def whole(self, width: int) -> int:
+        """The numbers that a row takes in shared memory."""
+        return kept(width, self.split) * self.split
+
+    def stays(self, number: int) -> int:
+        """Where a narrow matrix lies in shared memory, behind the rows: its column is the same for all units."""
+        return 2 * self.sequences * self.floats + sum(self.whole(m.inputs) for m in self.narrow[:number])
+
+    def clamped(self, width: int) -> str:
+        """A thread's unit of a value of a width, or the last."""
+        return "0" if width == 1 else "unit" if width == self.of.units else f"min(unit, {width - 1})"
+
+    def k(self, i: str = "i") -> str:
+        """Which number of a row the i-th is that a thread holds."""
+        return f"({i} / 4 * {self.split} + lane) * 4 + {i} % 4"
+
+    def _load_matrix(self, number: int, m: Matrix) -> list[str]:
+        turned = m not in self.given
+        source = f"(given_w{self.given.index(m.other if turned else m)} + run * {m.inputs * m.outputs})"
+        column = self.clamped(m.outputs)
+        count = kept(m.inputs, self.split)
+        if m in self.narrow:
+            return [
+                f"for (int i = threadIdx.x; i < {self.whole(m.inputs)}; i += blockDim.x)",
+                f"    ((float*)shared)[{self.stays(self.narrow.index(m))} + i] = i < {m.inputs} ? ({source})[i] : 0;",
+            ]
+        lines = [f"float w{number}[{count}];"]
+        if m.inputs == 1:
+            return [*lines, f"w{number}[0] = ({source})[{column}];"]
+        index = f"{column} * {m.inputs} + k" if turned else f"k * {m.outputs} + {column}"
+        outside = "" if count * self.split == m.inputs else f"k >= {m.inputs} ? 0 : "
+        return [
+            *lines,
+            "#pragma unroll",
+            f"for (int i = 0; i < {count}; ++i) {{",
+            f"    const int k = {self.k()};",
+            # Volatile, or all are loaded at once, and more of their addresses kept than there are registers.
+            f"    w{number}[i] = {outside}((const volatile float*){source})[{index}];",
+            "}",
+        ]
+
+    @property
+    def barrier(self) -> str:
+        """All threads of a sequence come so far."""
+        return "__syncwarp();" if self.threads <= WARP else "__syncthreads();"
+
+    def row(self, node: Node) -> str:
+        """Where a row lies in shared memory, in fours."""
+        return f"rows[{self.rows[node] // 4} + i * {self.split} + lane]"
+
+    # A step.
+
+    def compute(self) -> list[str]:
+        """All values of a step, round by round."""
+        level: dict[Node, int] = {}
+        for node in self.order:
+            behind = [level[input_] + (node.op == "product" and input_.width > 1) for input_ in node.inputs]
+            level[node] = max(behind, default=0)
+        lines = [f"float4* rows = shared + ((t & 1) * {self.sequences} + sequence) * {self.floats // 4};"]
+        for round_ in range(max(level.values(), default=0) + 1):
+            here = [node for node in self.order if level[node] == round_]
+            products: dict[Node, list[Node]] = {}
+            for node in here:
+                if node.op == "product" and node.inputs[0].width > 1:
+                    products.setdefault(node.inputs[0], []).append(node)
+            for row, columns in products.items():
+                lines += self._products(row, columns)
+            for node in here:
+                if node.op not in LEAVES and not (node.op == "product" and node.inputs[0].width > 1):
+                    lines.append(self._operation(node))
+            stored = [node for node in here if node in self.rows]
+            for node in stored:
+                guard = "lane == 0" if node.width == self.of.units else f"lane == 0 && unit < {node.width}"
+                lines.append(f"if ({guard}) ((float*)rows)[{self.rows[node]} + unit] = {self.value(node)};")
+            if stored:
+                lines.append(self.barrier)
+        return lines
+
+    def _products(self, row: Node, columns: list[Node]) -> list[str]:
+        lines = [f"float n{node.index} = 0;" for node in columns]
+        lines += ["#pragma unroll", f"for (int i = 0; i < {kept(row.width, self.split) // 4}; ++i) {{"]
+        lines += [f"    const float4 four = {self.row(row)};"]
+        for node in columns:
+            m = matrix(node)
+            weights = [f"w{self.matrices.index(m)}[4 * i + {j}]" for j in range(4)]
+            if m in self.narrow:
+                at = self.stays(self.narrow.index(m)) // 4
+                lines.append(f"    const float4 by{node.index} = shared[{at} + i * {self.split} + lane];")
+                weights = [f"by{node.index}.{axis}" for axis in "xyzw"]
+            lines += [f"    n{node.index} += four.{axis} * {w};" for axis, w in zip("xyzw", weights, strict=True)]
+        return [*lines, "}", *(f"n{node.index} = total(n{node.index});" for node in columns)]
+
+    def _operation(self, node: Node) -> str:
+        if node.op == "product":
+            text = f"{self.value(node.inputs[0])} * w{self.matrices.index(matrix(node))}[0]"
+        else:
+            text = OPERATIONS[node.op].format(*(self.value(input_) for input_ in node.inputs))
+        return f"const {'bool' if node.op in BOOLEAN else 'float'} n{node.index} = {text};"
+
+    def value(self, node: Node) -> str:
+        """A value, by its variable, or as a number."""
+        if node.op == "constant":
+            return number(node.value)
+        return self.names.get(node, f"n{node.index}")
+
+    def write(self, name: str, node: Node, at: str) -> str:
+        """Writes a thread's unit of a value to row `at` of an array."""
+        return f"if (writes && unit < {node.width}) {name}[({at}) * {node.width} + unit] = {self.value(node)};"
+
+    def ends(self, names: list[tuple[str, int]]) -> list[str]:
+        """Zeros for the steps that are not computed."""
+        if not self.of.ending:
+            return []
+        stores = [f"    if (writes && unit < {width}) {name}[at * {width} + unit] = 0;" for name, width in names]
+        return ["for (int t = end; t < steps; ++t) {", f"    {ROW}", *stores, "}"]
+
+
+class _Forward(_Pass):
+    name = "forward"
+
+    def __init__(self, layout: Layout) -> None:
+        super().__init__(layout, [*layout.step.last, *layout.step.outputs], {})
+
+    def kernel(self) -> Kernel:
+        step = self.step
+        outputs = [(f"ys{i}", node.width) for i, node in enumerate(step.doutputs)]
+        results = [name for name, _ in outputs]
+        results += [f"last{i}" for i in range(len(step.states))] + [f"kept{i}" for i in self.of.separate]
+        body = self.start()
+        for i, state in enumerate(step.states):
+            at = f"place * {state.width} + {self.clamped(state.width)}"
+            body.append(f"float s{i} = carry{i}[{at}];")
+        loads = {
+            f"x{i}": f"given_x{i}[at * {node.width} + {self.clamped(node.width)}]" for i, node in enumerate(step.inputs)
+        }
+        inner = [*self.compute()]
+        for i, (node, like) in enumerate(zip(step.outputs, step.doutputs, strict=True)):
+            inner.append(self._write_wide(f"ys{i}", node, like.width))
+        for i in self.of.separate:
+            inner.append(f"if (keep) {{ {self._write_wide(f'kept{i}', step.last[i], step.states[i].width)} }}")
+        moving = [i for i in range(len(step.states)) if i not in self.of.constant]
+        inner += [f"const float after{i} = {self.value(step.last[i])};" for i in moving]
+        inner += [f"s{i} = after{i};" for i in moving]
+        body += [self.barrier, *over_time(loads, inner, "0", "t < end", "++t")]
+        body += self.ends(outputs)
+        for i, state in enumerate(step.states):
+            body.append(self.write(f"last{i}", state, "place"))
+        return self.source(results, body)
+
+    def _write_wide(self, name: str, node: Node, width: int) -> str:
+        return f"if (writes && unit < {width}) {name}[at * {width} + unit] = {self.value(node)};"
+
+
+class _Backward(_Pass):
+    name = "backward"
+
+    def __init__(self, layout: Layout, wanted: tuple[bool, ...]) -> None:
+        step = layout.step
+        self.wanted = [i for i, want in enumerate(wanted) if want]
+        roots = [*step.dstates, *(step.dinputs[i] for i in self.wanted), *(step.gradients[v] for v in layout.vectors)]
+        super().__init__(layout, roots, {p: gradient for p, gradient in step.gradients.items() if p.op == "product"})
+        self.names |= {node: f"d{i}" for i, node in enumerate(step.dlast)}
+        self.names |= {node: f"dy{i}" for i, node in enumerate(step.doutputs)}
+
+    @property
+    def given(self) -> list[Matrix]:
+        return self.of.matrices + self.of.extras
+
+    @property
+    def vectors(self) -> list[Node]:
+        return self.of.vectors + self.of.extra_vectors
+
+    def operands(self) -> list[str]:
+        step, count = self.step, len(self.of.matrices)
+        names = super().operands() + [f"given_w{count + i}" for i in range(len(self.of.extras))]
+        names += self._named_vectors(self.of.extra_vectors)
+        names += [f"ys{i}" for i in range(len(step.outputs))] + [f"kept{i}" for i in self.of.separate]
+        return names + [f"dys{i}" for i in range(len(step.outputs))] + [f"dlast{i}" for i in range(len(step.states))]
+
+    def kernel(self) -> Kernel:
+        of, step = self.of, self.step
+        inputs = [(f"dx{i}", step.inputs[i].width) for i in self.wanted]
+        results = [name for name, _ in inputs] + [f"dcarry{i}" for i in range(len(step.states))]
+        results += [f"dgiven_w{i}" for i in range(len(of.matrices))] + [f"dgiven_v{i}" for i in range(len(of.vectors))]
+        body = self.start()
+        for i, state in enumerate(step.states):
+            at = f"place * {state.width} + {self.clamped(state.width)}"
+            body.append(f"float d{i} = dlast{i}[{at}];")
+        for i, m in enumerate(of.matrices):
+            body.append(f"float dw{i}[{kept(m.inputs, self.split) if m.outputs > 1 else 1}] = {{}};")
+        body += [f"float dv{i} = 0;" for i in range(len(of.vectors))]
+        loads = {
+            f"x{i}": f"given_x{i}[at * {node.width} + {self.clamped(node.width)}]" for i, node in enumerate(step.inputs)
+        }
+        loads |= {f"s{i}": self._earlier(i) for i in range(len(step.states))}
+        loads |= {
+            f"dy{i}": f"dys{i}[at * {node.width} + {self.clamped(node.width)}]" for i, node in enumerate(step.doutputs)
+        }
+        inner = [*self.compute(), *self._add_up()]
+        for i in self.wanted:
+            width = step.inputs[i].width
+            value = self.value(step.dinputs[i])
+            inner.append(f"if (writes && unit < {width}) dx{i}[at * {width} + unit] = {value};")
+        inner += [f"const float before{i} = {self.value(node)};" for i, node in enumerate(step.dstates)]
+        inner += [f"d{i} = before{i};" for i in range(len(step.dstates))]
+        body += [self.barrier, *over_time(loads, inner, "end - 1", "t >= 0", "--t")]
+        body += self.ends(inputs)
+        for i, state in enumerate(step.states):
+            at = f"place * {state.width} + unit"
+            body.append(f"if (writes && unit < {state.width}) dcarry{i}[{at}] = d{i};")
+        return self.source(results, body + self._write_gradients())
+
+    def _earlier(self, i: int) -> str:
+        """A state that a step was given."""
+        state, unit = self.step.states[i], self.clamped(self.step.states[i].width)
+        initial = f"carry{i}[place * {state.width} + {unit}]"
+        if i in self.of.constant:
+            return initial
+        name = f"kept{i}" if i in self.of.separate else f"ys{self.step.outputs.index(self.step.last[i])}"
+        return f"t > 0 ? {name}[(at - batch) * {state.width} + {unit}] : {initial}"
+
+    def _add_up(self) -> list[str]:
+        lines = []
+        for m, pairs in self.outer.items():
+            number_ = self.of.matrices.index(m)
+            for row, gradient in pairs:
+                value = self.value(gradient)
+                if m.inputs == 1 or m.outputs == 1:
+                    lines.append(f"dw{number_}[0] += {self.value(row)} * {value};")
+                    continue
+                lines += ["#pragma unroll", f"for (int i = 0; i < {kept(m.inputs, self.split) // 4}; ++i) {{"]
+                lines += [f"    const float4 four = {self.row(row)};"]
+                lines += [f"    dw{number_}[4 * i + {j}] += four.{axis} * {value};" for j, axis in enumerate("xyzw")]
+                lines += ["}"]
+        for i, vector in enumerate(self.of.vectors):
+            lines.append(f"dv{i} += {self.value(self.step.gradients[vector])};")
+        return lines
+
+    def _write_gradients(self) -> list[str]:
+        lines = []
+        for i, m in enumerate(self.of.matrices):
+            target = f"dgiven_w{i}[place * {m.inputs * m.outputs}"
+            if m.inputs == 1 or m.outputs == 1:
+                lines.append(f"if (writes && unit < {m.inputs * m.outputs}) {target} + unit] = dw{i}[0];")
+                continue
+            lines += ["#pragma unroll", f"for (int i = 0; i < {kept(m.inputs, self.split)}; ++i) {{"]
+            lines += [f"    const int k = {self.k()};"]
+            lines += [f"    if (live && k < {m.inputs} && unit < {m.outputs})"]
+            lines += [f"        {target} + k * {m.outputs} + unit] = dw{i}[i];", "}"]
+        for i, vector in enumerate(self.of.vectors):
+            width = vector.width
+            lines.append(f"if (writes && unit < {width}) dgiven_v{i}[place * {width} + unit] = dv{i};")
+        return lines
+
+
+def over_time(loads: dict[str, str], inner: list[str], start: str, while_: str, step: str) -> list[str]:
+    """A loop over time that loads each step's values while it computes the step before."""
+    following = "t + 1" if step == "++t" else "t - 1"
+    lines = [*(f"float next_{name} = 0;" for name in loads), f"if (end > 0) {{ const int t = {start}; {ROW}"]
+    lines += [*(f"    next_{name} = {text};" for name, text in loads.items()), "}"]
+    lines += [f"for (int now = {start}; {while_.replace('t', 'now', 1)}; {step.replace('t', 'now')}) {{"]
+    lines += [f"    const float {name} = next_{name};" for name in loads]
+    lines += [f"    if (const int t = {following.replace('t', 'now')}; {while_}) {{ {ROW}"]
+    lines += [*(f"        next_{name} = {text};" for name, text in loads.items()), "    }"]
+    return [*lines, f"    const int t = now; {ROW}", *("    " + line for line in inner), "}"]
+
+
+def number(value: float) -> str:
+    """A constant."""
+    if math.isfinite(value):
+        return f"F({value!r})"
+    return "NAN" if value != value else "INFINITY" if value > 0 else "-INFINITY"
