@@ -8,7 +8,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from rnn_compare.recurrence import BACKENDS, UnsupportedError
+from rnn_compare.recurrence import BACKENDS, UnsupportedError, fastest
 from rnn_compare.recurrence import why_not as why_not_fused
 
 Body = Callable[[Any, Any], tuple[Any, Any]]
@@ -73,7 +73,8 @@ class _Fused:
 
     def __call__(self, init: Any, xs: Any, reverse: bool) -> tuple[Any, Any]:
         in_order = functools.partial(jax.tree.map, lambda leaf: jnp.flip(leaf, 0) if reverse else leaf)
-        ys, last = BACKENDS["cpu"](self.step, (), *_operands(init, in_order(xs)))
+        given = self.step, (), *_operands(init, in_order(xs))
+        ys, last = BACKENDS[fastest(*given)](*given)
         leaves, tree = jax.tree.flatten(self._y)
         outputs = [_as(rows, like, len(rows), *like.shape[:1]) for like, rows in zip(leaves, ys, strict=False)]
         last = jax.tree.map(lambda rows, like: _as(rows, like, *like.shape[:1]), last, self._carry)

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 from flax.linen.recurrent import flip_sequences
 
-from rnn_compare.recurrence import BACKENDS, cpu, why_not
+from rnn_compare.recurrence import BACKENDS, fastest
 from rnn_compare.recurrence.step.read import StepFunction
 
 
@@ -114,16 +114,15 @@ def recurrence(
         return (new, fixed), y
 
     arguments = params, given, (carry, fixed)
-    if why_not(moved, *arguments):
-        outputs, (last, _) = BACKENDS["scan"](moved, *arguments)
-    elif lengths is None:
-        outputs, (last, _) = BACKENDS["cpu"](moved, *arguments)
+    backend = fastest(moved, *arguments)
+    if lengths is None or backend == "scan":
+        outputs, (last, _) = BACKENDS[backend](moved, *arguments)
     else:  # the longest first: sequences that are computed together end together
         order = jnp.argsort(-lengths)
         back = jnp.argsort(order)
         given = jax.tree.map(lambda leaf: leaf[:, order], given)
         states = jax.tree.map(lambda leaf: leaf[order], (carry, fixed))
-        outputs, (last, _) = cpu.recurrence(moved, params, given, states, lengths[order])
+        outputs, (last, _) = BACKENDS[backend](moved, params, given, states, lengths[order])
         outputs, last = outputs[:, back], jax.tree.map(lambda leaf: leaf[back], last)
     return outputs, last
 

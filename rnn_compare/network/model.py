@@ -82,7 +82,9 @@ def make_model(config: ConfigDict) -> Model:
         ValueError: the config's backend cannot serve its cell here.
     """
     cell = make_cell(config.model)
-    return Model(cell, config.data.window, pick(config.train.backend, cell, config.data.window))
+    data = config.data
+    picked = pick(config.train.backend, cell, data.window, data.length, data.sequences)
+    return Model(cell, data.window, picked)
 
 
 def make_cell(model: ConfigDict) -> RecurrentCell:

@@ -5,6 +5,7 @@ A backend is a function `(step, params, x, carry) -> (outputs, last carry)`, lis
 """
 
 from collections.abc import Callable
+from types import ModuleType
 from typing import Any
 
 import jax
@@ -12,68 +13,87 @@ import jax.numpy as jnp
 from absl import logging
 
 from rnn_compare.cells import Carry, RecurrentCell
-from rnn_compare.recurrence import cpu, scan
+from rnn_compare.recurrence import cpu, gpu, scan
+from rnn_compare.recurrence.gpu import race
 from rnn_compare.recurrence.step.graph import UnsupportedError
 from rnn_compare.recurrence.step.read import StepFunction
 
-__all__ = ["BACKENDS", "UnsupportedError", "pick", "recurrence", "why_not"]
+__all__ = ["BACKENDS", "UnsupportedError", "fastest", "pick", "recurrence", "why_not"]
 
-Backend = Callable[[StepFunction, Any, Any, Any], tuple[jax.Array, Any]]
+Backend = Callable[..., tuple[Any, Any]]
 
-BACKENDS: dict[str, Backend] = {"scan": scan.recurrence, "cpu": cpu.recurrence}
+BACKENDS: dict[str, Backend] = {"scan": scan.recurrence, "cpu": cpu.recurrence, "gpu": gpu.recurrence}
+KERNELS: dict[str, ModuleType] = {"cpu": cpu, "gpu": gpu}  # by the platform that they run on, as JAX names it
+PLACES = {"cpu": "a CPU", "gpu": "an NVIDIA GPU"}
 
-# Up to so many units the kernels were measured to be faster than the scan: experiments/speed/kernels.py. A rule and
-# not a race, so that the same command gives the same bits.
+# Up to so many units the CPU's kernels were measured to be faster than the scan: experiments/speed/kernels.py. A rule
+# and not a race, so that the same command gives the same bits. On a GPU it is a race: no rule is known.
 FASTER_UP_TO = 128
 
 
-def pick(backend: str, cell: RecurrentCell, features: int) -> str:
+def pick(backend: str, cell: RecurrentCell, features: int, steps: int = 1, batch: int = 1) -> str:
     """The backend that computes a cell here, in float32.
 
     Args:
         backend: a name in `BACKENDS`, or "auto", whose choice is logged.
         cell: the cell.
         features: the size of its input, F.
+        steps: the length of the sequences, T; it decides on a GPU, as does their number.
+        batch: the number of sequences, B.
 
     Raises:
         ValueError: the backend was asked for by name and cannot serve; says why.
     """
     if backend == "scan":
         return backend
-    params, x, carry = _shapes(cell, features)
-    why = why_not(cell.step, params, x, carry, any_size=backend == "cpu")
-    if backend == "cpu" and why:
-        raise ValueError(f"the backend cpu cannot serve {type(cell).__name__}: {why}; use scan or auto")
-    if backend != "auto":
-        return backend
-    picked = "scan" if why else "cpu"
-    logging.info("recurrence backend: %s%s", picked, f" (not cpu: {why})" if why else "")
+    arguments = cell.step, *_shapes(cell, features, steps, batch)
+    if backend == "auto":
+        return fastest(*arguments)
+    if why := _cannot(backend, *arguments):
+        raise ValueError(f"the backend {backend} cannot serve {type(cell).__name__}: {why}; use scan or auto")
+    return backend
+
+
+def fastest(step: StepFunction, params: Any, x: Any, carry: Any) -> str:
+    """The fastest backend for a step here: on a CPU by a rule, on a GPU by a race, held once; it is logged."""
+    why = why_not(step, params, x, carry)
+    picked = "scan" if why else jax.default_backend()
+    if picked == "gpu":
+        picked = race.race(step, params, x, carry).fastest(host=False)
+    logging.info("recurrence backend: %s%s", picked, f" (not fused: {why})" if why else "")
     return picked
 
 
-def why_not(step: StepFunction, params: Any, x: Any, carry: Any, any_size: bool = False) -> str | None:
-    """Why the kernels do not serve a step here, or None if they do.
+def why_not(step: StepFunction, params: Any, x: Any, carry: Any) -> str | None:
+    """Why `fastest` leaves a step to the scan, or None if there are kernels for it here.
 
     Args:
         step: the step.
         params: its parameters; of these and the following only shapes and types are read.
         x: inputs of at least one time step, a tree of arrays [T, B, F].
         carry: a carry, a tree of arrays [B, H].
-        any_size: whether they are wanted at sizes at which the scan is faster, too.
     """
-    if (platform := jax.default_backend()) != "cpu":
-        return f"it runs on a CPU, and JAX runs on {platform} here"
+    platform = jax.default_backend()
+    if platform not in KERNELS:
+        return f"kernels run on {' or '.join(PLACES.values())}, and JAX runs on {platform} here"
     units = max((leaf.shape[-1] for leaf in jax.tree.leaves(carry)), default=0)
-    if not any_size and units > FASTER_UP_TO:
+    if platform == "cpu" and units > FASTER_UP_TO:
         return f"it is known to be faster up to {FASTER_UP_TO} units"
-    return cpu.why_not(step, params, x, carry)
+    return _cannot(platform, step, params, x, carry)
 
 
-def _shapes(cell: RecurrentCell, features: int) -> Any:
-    """The parameters, an input and a carry of a cell, for one sequence of one step."""
+def _cannot(backend: str, step: StepFunction, params: Any, x: Any, carry: Any) -> str | None:
+    """Why a backend cannot compute a step here, or None if it can."""
+    if (platform := jax.default_backend()) != backend:
+        return f"it runs on {PLACES[backend]}, and JAX runs on {platform} here"
+    return KERNELS[backend].why_not(step, params, x, carry)
+
+
+def _shapes(cell: RecurrentCell, features: int, steps: int, batch: int) -> Any:
+    """The parameters, inputs and a carry of a cell."""
 
     def made() -> Any:
-        x = jnp.zeros((1, 1, features))
+        x = jnp.zeros((steps, batch, features))
         carry = cell.initialize_carry(None, x.shape[1:])
         return cell.init(jax.random.key(0), carry, x[0])["params"], x, carry
 

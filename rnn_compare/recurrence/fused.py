@@ -72,7 +72,7 @@ def why_not(target: Target, step: StepFunction, params: Any, x: Any, carry: Any)
     """Why no kernel can be made of a step, or None if one can; only shapes and types are read, nothing is compiled."""
 
     def read(params: Any, x: Any, carry: Any) -> Arrays:
-        problem = _problem(step, params, x, carry)
+        problem = problem_of(step, params, x, carry)
         return _operands(target, problem, problem.arrays)[1]
 
     try:
@@ -101,13 +101,14 @@ def recurrence(
         raise ValueError(f"the input has a batch of {B}, and the carry is {wrong[0]}")
     if T == 0 or B == 0:
         return scan.recurrence(step, params, x, carry)
-    problem = _problem(step, params, x, carry)
+    problem = problem_of(step, params, x, carry)
     ends = [] if until is None or T >= 1 << 24 else [until.astype(jnp.float32)]  # in which larger numbers are rounded
     (ys, last), _ = _recurrence(target, problem, False, problem.arrays, inputs, ends, leaves)
     return jax.tree.unflatten(problem.outputs, ys), jax.tree.unflatten(tree, last)
 
 
-def _problem(step: StepFunction, params: Any, x: Any, carry: Any) -> Problem:
+def problem_of(step: StepFunction, params: Any, x: Any, carry: Any) -> Problem:
+    """The step traced, of inputs [T, B, F]; only shapes and types are read."""
     return Problem(step, params, carry, jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape[1:], a.dtype), x))
 
 

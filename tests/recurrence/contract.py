@@ -1,7 +1,4 @@
-"""What every backend owes: the scan's values and gradients in float64, within a small multiple of float32's own error.
-
-The float32 scan is held against its float64 self first; a backend may be FACTOR times as far off.
-"""
+"""The contract of `rnn_compare.recurrence.contract` for the models of the tests."""
 
 import dataclasses
 import functools
@@ -12,12 +9,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from rnn_compare.recurrence import BACKENDS
+from rnn_compare.recurrence import BACKENDS, contract
+from rnn_compare.recurrence.contract import NAMES
 
-FACTOR = 4.0  # our exp has its own rounding, and sums run in another order
-SLACK = 1e-6  # of the largest entry, 8 roundings: felt where the scan happens to be nearly exact
-NAMES = ("outputs", "last", "dparams", "dx", "dcarry")
-FAST = [name for name in BACKENDS if name != "scan"]
+__all__ = ["BACKENDS", "FAST", "NAMES", "Model", "Shape", "compiled", "hold", "in_double", "problem"]
+
+FAST = [jax.default_backend()]  # each is named after where it runs
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,26 +34,21 @@ class Model:
     middle: float = 0.0
 
 
-def pulled(step, backend, runs):
+def pulled(model, backend, runs):
     """A function of (params, x, carry, cotangents) that gives all values and all gradients."""
-
-    def both(params, x, carry, cotangents):
-        out, pull = jax.vjp(functools.partial(BACKENDS[backend], step), params, x, carry)
-        dparams, dx, dcarry = pull(cotangents)
-        return dict(zip(NAMES, (*out, dparams, dx, dcarry), strict=True))
-
+    both = contract.pulled(BACKENDS[backend], model.step)
     return jax.vmap(both) if runs else both
 
 
 @functools.cache
 def compiled(model, backend, runs):
-    return jax.jit(pulled(model.step, backend, runs))
+    return jax.jit(pulled(model, backend, runs))
 
 
 @functools.cache
 def exact(model, runs):
     """Of a program that is compiled quickly rather than well."""
-    return jax.jit(pulled(model.step, "scan", runs), compiler_options={"xla_backend_optimization_level": 0})
+    return jax.jit(pulled(model, "scan", runs), compiler_options={"xla_backend_optimization_level": 0})
 
 
 def problem(model, T, B, F, runs, seed=0):
@@ -79,26 +71,11 @@ def problem(model, T, B, F, runs, seed=0):
 
 
 def in_double(model, arguments, runs):
-    with jax.enable_x64(True):
-        wide = jax.tree.map(lambda a: np.asarray(a, np.float64), arguments)
-        return jax.tree.map(np.asarray, exact(model, runs)(*wide))
-
-
-def compare(ours, scan, exact):
-    def close(path, ours, scan, exact):
-        scale = np.abs(exact).max(initial=0)
-        error, allowed = (
-            np.abs(ours - exact).max(initial=0),
-            FACTOR * np.abs(scan - exact).max(initial=0) + SLACK * scale,
-        )
-        assert ours.shape == exact.shape
-        assert error <= allowed, f"{jax.tree_util.keystr(path)}: {error:.2e} > {allowed:.2e} (scale {scale:.1e})"
-
-    jax.tree_util.tree_map_with_path(close, ours, scan, exact)
+    return contract.in_double(exact(model, runs), arguments)
 
 
 def hold(model, backend, T, B, F, runs=0, seed=0):
     """Asserts the contract for one size."""
     arguments = problem(model, T, B, F, runs, seed)
     ours, scan = (compiled(model, name, runs)(*arguments) for name in (backend, "scan"))
-    compare(ours, scan, in_double(model, arguments, runs))
+    assert not contract.broken(ours, scan, in_double(model, arguments, runs))

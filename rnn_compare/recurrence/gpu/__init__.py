@@ -6,6 +6,7 @@ through its FFI.
 
 import functools
 import hashlib
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -16,6 +17,7 @@ from rnn_compare.recurrence.gpu import driver, handler, nvrtc
 from rnn_compare.recurrence.gpu.layout import Layout, Matrix
 from rnn_compare.recurrence.gpu.source import Kernel, backward, forward
 from rnn_compare.recurrence.step.graph import Step, UnsupportedError
+from rnn_compare.recurrence.step.read import StepFunction
 
 
 class Kernels:
@@ -85,7 +87,15 @@ def kernels_of(step: Step, ending: bool = False) -> Kernels:
     return Kernels(step, ending)
 
 
-why_not = functools.partial(fused.why_not, kernels_of)
+def why_not(step: StepFunction, params: Any, x: Any, carry: Any) -> str | None:
+    """Why no kernel serves a step here, or None if one does; see `fused.why_not`."""
+    try:
+        driver.library(), nvrtc.library()
+    except (OSError, driver.DriverError) as error:
+        return str(error)
+    return fused.why_not(kernels_of, step, params, x, carry)
+
+
 recurrence = functools.partial(fused.recurrence, kernels_of)
 
 
