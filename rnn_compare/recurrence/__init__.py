@@ -18,7 +18,7 @@ from rnn_compare.recurrence.gpu import race
 from rnn_compare.recurrence.step.graph import UnsupportedError
 from rnn_compare.recurrence.step.read import StepFunction
 
-__all__ = ["BACKENDS", "UnsupportedError", "fastest", "pick", "recurrence", "why_not"]
+__all__ = ["BACKENDS", "UnsupportedError", "fastest", "pick", "recurrence", "shapes", "why_not"]
 
 Backend = Callable[..., tuple[Any, Any]]
 
@@ -46,7 +46,7 @@ def pick(backend: str, cell: RecurrentCell, features: int, steps: int = 1, batch
     """
     if backend == "scan":
         return backend
-    arguments = cell.step, *_shapes(cell, features, steps, batch)
+    arguments = cell.step, *shapes(cell, features, steps, batch)
     if backend == "auto":
         return fastest(*arguments)
     if why := _cannot(backend, *arguments):
@@ -89,8 +89,8 @@ def _cannot(backend: str, step: StepFunction, params: Any, x: Any, carry: Any) -
     return KERNELS[backend].why_not(step, params, x, carry)
 
 
-def _shapes(cell: RecurrentCell, features: int, steps: int, batch: int) -> Any:
-    """The parameters, inputs and a carry of a cell."""
+def shapes(cell: RecurrentCell, features: int, steps: int, batch: int) -> Any:
+    """Of the parameters, the inputs and a carry of a cell; nothing is computed."""
 
     def made() -> Any:
         x = jnp.zeros((steps, batch, features))

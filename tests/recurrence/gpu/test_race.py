@@ -41,7 +41,7 @@ def test_the_fastest_of_those_that_are_right_is_taken_and_remembered(monkeypatch
 
 def test_the_host_is_asked_too(monkeypatch):
     seconds(monkeypatch, gpu=3, scan=2, cpu=1)
-    found = race.race(CELL.step, *rnn_compare.recurrence._shapes(CELL, 1, 8, 3))
+    found = race.race(CELL.step, *rnn_compare.recurrence.shapes(CELL, 1, 8, 3))
     assert (found.fastest(host=True), found.fastest(host=False)) == ("cpu", "scan")
     assert str(found) == "gpu 3.75e+05 µs a step, scan 2.5e+05 µs a step, cpu 1.25e+05 µs a step"
 
