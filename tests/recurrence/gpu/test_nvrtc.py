@@ -1,0 +1,53 @@
+"""What NVIDIA's compiler makes of the kernels, for each generation of GPUs: it needs no GPU."""
+
+import pytest
+from contract import problem
+from steps import ours
+
+from rnn_compare.cells import CELLS
+from rnn_compare.recurrence.fused import problem_of
+from rnn_compare.recurrence.gpu import kernels_of, nvrtc
+from rnn_compare.recurrence.gpu.layout import REGISTERS
+from rnn_compare.recurrence.step.graph import UnsupportedError
+
+ARCHITECTURES = "sm_80", "sm_90", "sm_100", "sm_120"
+# Their weights are more than the registers of a GPU hold, with so many units; the scan takes them.
+TOO_LARGE = {
+    32: {"lstm_layer_norm"},
+    64: {"lstm_layer_norm", "nas", "lstm_fgr"},
+}
+
+try:
+    nvrtc.library()
+except OSError as error:
+    pytestmark = pytest.mark.skip(reason=str(error))
+
+
+def kernels(name, H):
+    model = ours(name, 1, H)
+    params, x, carry, _ = problem(model, 1, 2, 1, 0)
+    traced = problem_of(model.step, params, x, carry)
+    return kernels_of(traced.read(traced.arrays)[0])
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+@pytest.mark.parametrize("H", [16, *(pytest.param(H, marks=pytest.mark.slow) for H in (8, 32, 64))])
+@pytest.mark.parametrize(
+    "name", [name if name in ("lstm", "gru") else pytest.param(name, marks=pytest.mark.slow) for name in CELLS]
+)
+def test_some_way_to_split_them_spills_nothing(name, H, architecture):
+    if name in TOO_LARGE.get(H, ()):
+        with pytest.raises(UnsupportedError, match="are more than a GPU's registers hold"):
+            kernels(name, H)
+        return
+    made = kernels(name, H)
+    for ways in (made.forward, made.backward((False,))):
+        codes = (nvrtc.compiled(kernel.source, architecture) for kernel in ways)
+        code = next(code for code in codes if not code.spilled)
+        assert 0 < code.registers <= REGISTERS
+        assert code.binary[:4] == b"\x7fELF"
+
+
+def test_a_wrong_source_is_an_error_with_the_compilers_words():
+    with pytest.raises(nvrtc.CompilerError, match=r"kernel\.cu"):
+        nvrtc.compiled("__global__ void kernel() { this is no C; }", "sm_90")
