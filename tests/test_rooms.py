@@ -9,8 +9,8 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 HOUSE = ROOT / "rnn_compare"
 ROOMS = (
-    "main.py", "study", "report", "training", "layers", "network", "recurrence", "cells", "tasks", "statistics",
-    "workdir", "config", "console", "__init__.py",
+    "main.py", "gpu_check", "study", "report", "training", "layers", "network", "recurrence", "cells", "tasks",
+    "statistics", "workdir", "config", "console", "__init__.py",
 )  # fmt: skip
 HEAVY = {"jax", "flax", "optax", "numba", "scipy", "matplotlib", "tensorboardX", "orbax"}
 

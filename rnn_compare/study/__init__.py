@@ -24,6 +24,7 @@ from rnn_compare.study.estimate import say_estimate
 from rnn_compare.study.expansion import expand
 from rnn_compare.study.fit import attempt
 from rnn_compare.study.machine import environment
+from rnn_compare.study.place import on_the_faster
 from rnn_compare.study.planning import check_models, plan
 from rnn_compare.study.source import Source
 from rnn_compare.study.timing import write_speed
@@ -63,6 +64,8 @@ def execute(
     runs = adopted(expand(config), workdir, begun(workdir).values())
     with launch.launched(launcher, source) as place:
         place.call(check_models, runs)
+        if launcher == "local":
+            on_the_faster(runs)
         if dry_run:
             place.call(say_estimate, config, plan(runs, workdir, retry_failed, place.call))
             return True

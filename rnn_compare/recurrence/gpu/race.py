@@ -32,6 +32,7 @@ from rnn_compare.recurrence.step.read import Problem, StepFunction
 
 ROUNDS = 5
 MOST_STEPS, MOST_CHECKED = 1024, 64  # longer sequences are not raced, nor held to the contract
+MOST_RUNS = 64
 REPORT = "please report it with this message: it has never been seen on a GPU before"
 
 
@@ -58,7 +59,7 @@ class Race:
         return ", ".join([*told, *(f"not {name}: {why}" for name, why in self.excluded.items())])
 
 
-def race(step: StepFunction, params: Any, x: Any, carry: Any) -> Race:
+def race(step: StepFunction, params: Any, x: Any, carry: Any, runs: int = 1) -> Race:
     """The race of a step on the GPU that JAX computes on, held now or remembered.
 
     Args:
@@ -66,6 +67,7 @@ def race(step: StepFunction, params: Any, x: Any, carry: Any) -> Race:
         params: its parameters; of these and the following only shapes and types are read.
         x: inputs, a tree of arrays [T, B, F].
         carry: a carry, a tree of arrays [B, H].
+        runs: how many are computed side by side, R.
     """
     traced: list[Problem] = []
     jax.eval_shape(lambda *given: traced.append(problem_of(step, *given)), params, x, carry)
@@ -73,11 +75,12 @@ def race(step: StepFunction, params: Any, x: Any, carry: Any) -> Race:
     arrays, states, inputs = _shapes((problem.arrays, jax.tree.leaves(carry), jax.tree.leaves(x)))
     steps = min(1 << (len(inputs[0]) - 1).bit_length(), MOST_STEPS)
     inputs = [jax.ShapeDtypeStruct((steps, *leaf.shape[1:]), leaf.dtype) for leaf in inputs]
-    name = _name(problem, arrays, states, inputs)
+    runs = min(1 << (runs - 1).bit_length(), MOST_RUNS)
+    name = _name(problem, arrays, states, inputs, runs)
     if (found := _remembered(name)) is None:
         exact = _double(step, params, carry, x)
         with ThreadPoolExecutor(1) as apart:  # who asks may be tracing, and must not trace the race
-            found = apart.submit(held, problem.step, exact, arrays, inputs, states).result()
+            found = apart.submit(held, problem.step, exact, arrays, inputs, states, runs).result()
         _remember(name, found)
     logging.info("recurrence on %s: %s", jax.devices()[0].device_kind, found)
     return found
@@ -103,7 +106,7 @@ def _double(step: StepFunction, params: Any, carry: Any, x: Any) -> StepFunction
     return exact
 
 
-def held(step: StepFunction, exact: StepFunction, params: Any, x: Any, carry: Any) -> Race:
+def held(step: StepFunction, exact: StepFunction, params: Any, x: Any, carry: Any, runs: int) -> Race:
     """The race itself; arguments as of `race`, and the step in double precision."""
     steps = len(jax.tree.leaves(x)[0])
     here, host = jax.local_devices()[0], jax.local_devices(backend="cpu")[0]
@@ -116,11 +119,11 @@ def held(step: StepFunction, exact: StepFunction, params: Any, x: Any, carry: An
     if "gpu" not in excluded and (why := wrong(step, exact, params, x, carry)):
         logging.warning("kernels failed their check on %s and are not used: %s; %s", here.device_kind, why, REPORT)
         excluded["gpu"] = why
-    numbers = drawn(step, params, x, carry)
+    numbers = jax.tree.map(lambda a: jnp.broadcast_to(a, (runs, *a.shape)), drawn(step, params, x, carry))
     taking = {}
     for name, (recurrence, _, device) in ways.items():
         if name not in excluded:
-            function = jax.jit(pulled(recurrence, step))
+            function = jax.jit(jax.vmap(pulled(recurrence, step)))
             given = jax.device_put(numbers, device)
             jax.block_until_ready(function(*given))
             taking[name] = functools.partial(function, *given)

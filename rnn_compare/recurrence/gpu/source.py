@@ -54,6 +54,10 @@ HEAD = """
 #ifndef F
 #define F(number) number##f
 #endif
+#ifndef INFINITY
+#define INFINITY __int_as_float(0x7f800000)
+#define NAN __int_as_float(0x7fffffff)
+#endif
 
 static __device__ __forceinline__ float total(float part)
 {{

@@ -1,0 +1,55 @@
+import jax
+import pytest
+
+from rnn_compare.config import validate
+from rnn_compare.recurrence.gpu.race import Race
+from rnn_compare.study import place
+from rnn_compare.study.expansion import expand
+
+
+@pytest.fixture
+def restarts(monkeypatch):
+    """Programs that were started again; the machine has a GPU."""
+    started = []
+    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+    monkeypatch.setattr(place.os, "execve", lambda *args: started.append(args))
+    return started
+
+
+@pytest.mark.parametrize(
+    ("lstm", "gru", "restarted"),
+    [
+        ({"gpu": 1.0, "scan": 9.0, "cpu": 3.0}, {"gpu": 3.0, "scan": 9.0, "cpu": 2.0}, False),
+        ({"scan": 9.0, "cpu": 3.0}, {"gpu": 3.0, "scan": 9.0, "cpu": 2.0}, True),
+        ({"scan": 9.0, "cpu": 3.0}, {"gpu": 3.0, "scan": 9.0}, False),  # the processor has no kernel for one of them
+    ],
+)
+def test_the_whole_study_goes_where_it_takes_less_time(pair, monkeypatch, restarts, capsys, lstm, gru, restarted):
+    pair.seeds = 2
+    config = validate(pair)
+    asked = []
+
+    def race(step, _, x, carry, runs):
+        asked.append(runs)
+        return Race(lstm if "LSTM" in str(step) else gru, {}, 1)
+
+    monkeypatch.setattr(place, "race", race)
+    place.on_the_faster(expand(config))
+    assert asked == [2, 2]
+    assert bool(restarts) == restarted
+    if restarted:
+        ((_, command, environment),) = restarts
+        assert command[1:] == place.sys.orig_argv[1:]
+        assert environment["JAX_PLATFORMS"] == "cpu"
+        assert "2.4 times as fast at this as" in capsys.readouterr().out
+
+
+def test_who_names_a_backend_has_chosen(tiny, monkeypatch, restarts):
+    tiny.train.backend = "scan"
+    monkeypatch.setattr(place, "race", None)
+    place.on_the_faster(expand(validate(tiny)))
+
+
+def test_without_a_gpu_nothing_is_asked(tiny, monkeypatch):
+    monkeypatch.setattr(place, "race", None)
+    place.on_the_faster(expand(validate(tiny)))
