@@ -65,7 +65,7 @@ def execute(
     with launch.launched(launcher, source) as place:
         place.call(check_models, runs)
         if launcher == "local":
-            on_the_faster(runs)
+            on_the_faster(runs, workdir)
         if dry_run:
             place.call(say_estimate, config, plan(runs, workdir, retry_failed, place.call))
             return True

@@ -2,29 +2,38 @@
 
 import os
 import sys
+from pathlib import Path
 
 import jax
 
 from rnn_compare.console.terminal import say
 from rnn_compare.network.model import make_cell
 from rnn_compare.recurrence import shapes
-from rnn_compare.recurrence.gpu.race import Race, race
-from rnn_compare.study.cohorts import group
+from rnn_compare.recurrence.gpu import race
+from rnn_compare.study.cohorts import group, title
 from rnn_compare.workdir.runs import Run
 
 
-def on_the_faster(runs: list[Run]) -> None:
-    """Starts the program again without the GPU if the processor is faster; does nothing elsewhere, or if it is not.
+def on_the_faster(runs: list[Run], workdir: Path) -> None:
+    """Holds the races of a study and says how they ended; starts the program again without the GPU if it loses.
 
-    Runs that ask for a backend by name have chosen.
+    Does nothing without one. Runs that ask for a backend by name have chosen.
+
+    Args:
+        runs: those of the study.
+        workdir: where the races are kept, so that a study goes on with what it began with.
     """
     if jax.default_backend() != "gpu" or any(run.config.train.backend != "auto" for run in runs):
         return
-    races = [raced(cohort) for cohort in group(runs)]
-    if not all("cpu" in race.seconds for race in races):
+    race.beside[:] = [workdir / "races"]
+    races = []
+    for cohort in group(runs):
+        races.append(raced(cohort))
+        say(f"{title(cohort)}: {races[-1]}")
+    if not all("cpu" in ended.seconds for ended in races):
         return
     here, host = (
-        sum(race.seconds[race.fastest(host=False) if on_gpu else "cpu"] / race.steps for race in races)
+        sum(ended.seconds[ended.fastest(host=False) if on_gpu else "cpu"] / ended.steps for ended in races)
         for on_gpu in (True, False)
     )
     if host < here:
@@ -34,9 +43,9 @@ def on_the_faster(runs: list[Run]) -> None:
         os.execve(sys.executable, [sys.executable, *sys.orig_argv[1:]], os.environ | {"JAX_PLATFORMS": "cpu"})
 
 
-def raced(cohort: list[Run]) -> Race:
+def raced(cohort: list[Run]) -> race.Race:
     """The race of a cohort's recurrence."""
     config, data = cohort[0].config, cohort[0].config.data
     cell = make_cell(config.model)
     params, x, carry = shapes(cell, data.window, data.length, data.sequences)
-    return race(cell.step, params, x, carry, len(cohort))
+    return race.race(cell.step, params, x, carry, len(cohort))

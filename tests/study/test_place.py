@@ -13,6 +13,7 @@ def restarts(monkeypatch):
     started = []
     monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
     monkeypatch.setattr(place.os, "execve", lambda *args: started.append(args))
+    monkeypatch.setattr(place.race, "beside", [])
     return started
 
 
@@ -24,7 +25,9 @@ def restarts(monkeypatch):
         ({"scan": 9.0, "cpu": 3.0}, {"gpu": 3.0, "scan": 9.0}, False),  # the processor has no kernel for one of them
     ],
 )
-def test_the_whole_study_goes_where_it_takes_less_time(pair, monkeypatch, restarts, capsys, lstm, gru, restarted):
+def test_the_whole_study_goes_where_it_takes_less_time(
+    pair, tmp_path, monkeypatch, restarts, capsys, lstm, gru, restarted
+):
     pair.seeds = 2
     config = validate(pair)
     asked = []
@@ -33,23 +36,27 @@ def test_the_whole_study_goes_where_it_takes_less_time(pair, monkeypatch, restar
         asked.append(runs)
         return Race(lstm if "LSTM" in str(step) else gru, {}, 1)
 
-    monkeypatch.setattr(place, "race", race)
-    place.on_the_faster(expand(config))
+    monkeypatch.setattr(place.race, "race", race)
+    place.on_the_faster(expand(config), tmp_path)
     assert asked == [2, 2]
     assert bool(restarts) == restarted
+    assert place.race.beside == [tmp_path / "races"]
+    said = capsys.readouterr().out
+    assert "gru-s0" in said
+    assert "cpu 2e+06 µs a step" in said or "gpu 3e+06 µs a step" in said
     if restarted:
         ((_, command, environment),) = restarts
         assert command[1:] == place.sys.orig_argv[1:]
         assert environment["JAX_PLATFORMS"] == "cpu"
-        assert "2.4 times as fast at this as" in capsys.readouterr().out
+        assert "2.4 times as fast at this as" in said
 
 
-def test_who_names_a_backend_has_chosen(tiny, monkeypatch, restarts):
+def test_who_names_a_backend_has_chosen(tiny, tmp_path, monkeypatch, restarts):
     tiny.train.backend = "scan"
-    monkeypatch.setattr(place, "race", None)
-    place.on_the_faster(expand(validate(tiny)))
+    monkeypatch.setattr(place.race, "race", None)
+    place.on_the_faster(expand(validate(tiny)), tmp_path)
 
 
-def test_without_a_gpu_nothing_is_asked(tiny, monkeypatch):
-    monkeypatch.setattr(place, "race", None)
-    place.on_the_faster(expand(validate(tiny)))
+def test_without_a_gpu_nothing_is_asked(tiny, tmp_path, monkeypatch):
+    monkeypatch.setattr(place.race, "race", None)
+    place.on_the_faster(expand(validate(tiny)), tmp_path)

@@ -5,6 +5,7 @@ of shapes and a device meet, the kernels are held to the contract on the device,
 kernels on the host.
 """
 
+import contextlib
 import dataclasses
 import functools
 import hashlib
@@ -81,7 +82,7 @@ def race(step: StepFunction, params: Any, x: Any, carry: Any, runs: int = 1) -> 
         exact = _double(step, params, carry, x)
         with ThreadPoolExecutor(1) as apart:  # who asks may be tracing, and must not trace the race
             found = apart.submit(held, problem.step, exact, arrays, inputs, states, runs).result()
-        _remember(name, found)
+    _remember(name, found)
     logging.info("recurrence on %s: %s", jax.devices()[0].device_kind, found)
     return found
 
@@ -154,6 +155,8 @@ def _seconds(function: Callable) -> float:
 
 # What is remembered: a file for each race, which appears whole or not at all.
 
+beside: list[pathlib.Path] = []  # folders that are asked first, and told too: a study keeps the races that decided it
+
 
 def _folder() -> pathlib.Path:
     base = os.environ.get("XDG_CACHE_HOME") or pathlib.Path.home() / ".cache"
@@ -170,17 +173,18 @@ def _name(problem: Problem, *shapes: Any) -> str:
 
 
 def _remembered(name: str) -> Race | None:
-    try:
-        return Race(**json.loads((_folder() / f"{name}.json").read_text()))
-    except (OSError, ValueError, TypeError):
-        return None
+    for folder in (*beside, _folder()):
+        with contextlib.suppress(OSError, ValueError, TypeError):
+            return Race(**json.loads((folder / f"{name}.json").read_text()))
+    return None
 
 
 def _remember(name: str, race: Race) -> None:
-    try:
-        _folder().mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile("w", dir=_folder(), delete=False) as file:
-            json.dump(dataclasses.asdict(race), file)
-        os.replace(file.name, _folder() / f"{name}.json")
-    except OSError:  # a folder that cannot be written to: it is held again next time
-        logging.warning("the race is not remembered: %s cannot be written to", _folder())
+    for folder in (*beside, _folder()):
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            with tempfile.NamedTemporaryFile("w", dir=folder, delete=False) as file:
+                json.dump(dataclasses.asdict(race), file)
+            os.replace(file.name, folder / f"{name}.json")
+        except OSError:  # it is held again next time
+            logging.warning("the race is not remembered: %s cannot be written to", folder)

@@ -115,6 +115,7 @@ static inline float __shfl_xor_sync(unsigned, float value, int other) {
     return found;
 }
 static inline int min(int a, int b) { return a < b ? a : b; }
+static inline int max(int a, int b) { return a > b ? a : b; }
 #define rsqrtf(x) (1 / sqrtf(x))
 #ifdef DOUBLE
 #define F(number) number

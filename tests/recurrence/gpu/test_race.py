@@ -31,11 +31,15 @@ def seconds(monkeypatch, **taken):
 
 
 @pytest.mark.parametrize(("taken", "picked"), [((1, 2, 3), "gpu"), ((2, 1, 3), "scan"), ((3, 2, 1), "scan")])
-def test_the_fastest_of_those_that_are_right_is_taken_and_remembered(monkeypatch, taken, picked):
+def test_the_fastest_of_those_that_are_right_is_taken_and_remembered(monkeypatch, tmp_path, taken, picked):
     seconds(monkeypatch, **dict(zip(("gpu", "scan", "cpu"), taken, strict=True)))
     assert pick("auto", CELL, 1, 8, 3) == picked
     monkeypatch.setattr(race, "held", None)
     assert pick("auto", CELL, 1, 7, 3) == picked  # of the same class of shapes
+    monkeypatch.setattr(race, "beside", [tmp_path / "study"])
+    assert pick("auto", CELL, 1, 7, 3) == picked
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "lost"))
+    assert pick("auto", CELL, 1, 7, 3) == picked  # as the study has it
     assert pick("gpu", CELL, 1) == "gpu"
 
 
