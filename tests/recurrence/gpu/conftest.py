@@ -9,7 +9,10 @@ from rnn_compare.recurrence import gpu
 WAYS = {"first": 0, "second": 1, "last": -1}
 
 
-@pytest.fixture(params=["first", "first, last thread first", "second", "last, last thread first"])
+OTHERS = "second", "first, last thread first"
+
+
+@pytest.fixture(params=["first", "last, last thread first", *(pytest.param(o, marks=pytest.mark.slow) for o in OTHERS)])
 def emulated(request, monkeypatch):
     """The backend "gpu" on this processor: which split of a unit's products, and in which order threads go on."""
     way, _, backward = request.param.partition(", ")

@@ -14,9 +14,16 @@ def model(name, F, H):
     return STEPS[name](F, H) if name in STEPS else ours(name, F, H)
 
 
-@pytest.mark.parametrize(
-    ("T", "B", "F", "H", "runs"), [(1, 1, 2, 4, 0), (3, 7, 3, 5, 3), (20, 3, 1, 16, 0), (5, 5, 9, 17, 2)]
+QUICK = "lstm", "gru_reset_before", "several_outputs"
+SIZES = (
+    (3, 7, 3, 5, 3),
+    *(pytest.param(*size, marks=pytest.mark.slow) for size in ((20, 3, 1, 16, 0), (5, 5, 9, 17, 2))),
 )
-@pytest.mark.parametrize("name", [*CELLS, *STEPS])
+
+
+@pytest.mark.parametrize(("T", "B", "F", "H", "runs"), SIZES)
+@pytest.mark.parametrize(
+    "name", [name if name in QUICK else pytest.param(name, marks=pytest.mark.slow) for name in (*CELLS, *STEPS)]
+)
 def test_values_and_gradients(name, emulated, T, B, F, H, runs):
     hold(model(name, F, H), emulated, T, B, F, runs)
