@@ -14,8 +14,10 @@ import jax.numpy as jnp
 from rnn_compare.recurrence import fused
 from rnn_compare.recurrence.fused import Arrays
 from rnn_compare.recurrence.gpu import driver, handler, nvrtc
+from rnn_compare.recurrence.gpu.backward import backward
+from rnn_compare.recurrence.gpu.forward import forward
 from rnn_compare.recurrence.gpu.layout import Layout, Matrix
-from rnn_compare.recurrence.gpu.source import Kernel, backward, forward
+from rnn_compare.recurrence.gpu.source import Kernel
 from rnn_compare.recurrence.step.graph import Step, UnsupportedError
 from rnn_compare.recurrence.step.read import StepFunction
 

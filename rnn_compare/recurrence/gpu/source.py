@@ -1,4 +1,4 @@
-"""The passes of a step in CUDA C.
+"""What both passes of a step have in common in CUDA C.
 
 Every value of the graph is a variable of each thread: that of its unit, or of the last unit for threads beyond, whose
 results nobody reads. Values that are multiplied go into `rows`, of which there are two in turn, so that a fast thread
@@ -88,17 +88,9 @@ class Kernel:
     shared: int
 
 
-def forward(layout: Layout) -> list[Kernel]:
-    """The forward pass, in the ways in which it can be split; operands and results as in `fused.Kernels.outputs`."""
-    return _Forward(layout).kernels()
+class Pass:
+    """What both passes share: who a thread is, what it holds, products, pointwise work."""
 
-
-def backward(layout: Layout, wanted: tuple[bool, ...]) -> list[Kernel]:
-    """The backward pass likewise, as in `fused.Kernels.gradients`; a weight's gradient is one of each sequence."""
-    return _Backward(layout, wanted).kernels()
-
-
-class _Pass:
     name: str
 
     def __init__(self, layout: Layout, roots: list[Node], gradients: dict[Node, Node]) -> None:
@@ -207,7 +199,7 @@ class _Pass:
         for i, m in enumerate(self.matrices):
             lines += self._load_matrix(i, m)
         for i, vector in enumerate(self.vectors):
-            lines += [f"const float v{i} = given_v{i}[run * {vector.width} + {self.clamped(vector.width)}];"]
+            lines += [f"const float v{i} = {self.read(f'given_v{i}', vector.width, 'run')};"]
         return lines
 
     def whole(self, width: int) -> int:
@@ -222,9 +214,10 @@ class _Pass:
         """A thread's unit of a value of a width, or the last."""
         return "0" if width == 1 else "unit" if width == self.of.units else f"min(unit, {width - 1})"
 
-    def k(self, i: str = "i") -> str:
+    @property
+    def k(self) -> str:
         """Which number of a row the i-th is that a thread holds."""
-        return f"({i} / 4 * {self.split} + lane) * 4 + {i} % 4"
+        return f"(i / 4 * {self.split} + lane) * 4 + i % 4"
 
     def _load_matrix(self, number: int, m: Matrix) -> list[str]:
         turned = m not in self.given
@@ -245,7 +238,7 @@ class _Pass:
             *lines,
             "#pragma unroll",
             f"for (int i = 0; i < {count}; ++i) {{",
-            f"    const int k = {self.k()};",
+            f"    const int k = {self.k};",
             # Volatile, or all are loaded at once, and more of their addresses kept than there are registers.
             f"    w{number}[i] = {outside}((const volatile float*){source})[{index}];",
             "}",
@@ -315,154 +308,24 @@ class _Pass:
             return number(node.value)
         return self.names.get(node, f"n{node.index}")
 
-    def write(self, name: str, node: Node, at: str) -> str:
-        """Writes a thread's unit of a value to row `at` of an array."""
-        return f"if (writes && unit < {node.width}) {name}[({at}) * {node.width} + unit] = {self.value(node)};"
+    def read(self, name: str, width: int, at: str = "at") -> str:
+        """A thread's unit of row `at` of an array."""
+        return f"{name}[{at} * {width} + {self.clamped(width)}]"
+
+    def write(self, name: str, value: str, width: int, at: str = "at") -> str:
+        """Writes it."""
+        return f"if (writes && unit < {width}) {name}[{at} * {width} + unit] = {value};"
+
+    def inputs(self) -> dict[str, str]:
+        """The variables of the inputs, and where they are."""
+        return {f"x{i}": self.read(f"given_x{i}", node.width) for i, node in enumerate(self.step.inputs)}
 
     def ends(self, names: list[tuple[str, int]]) -> list[str]:
         """Zeros for the steps that are not computed."""
         if not self.of.ending:
             return []
-        stores = [f"    if (writes && unit < {width}) {name}[at * {width} + unit] = 0;" for name, width in names]
-        return ["for (int t = end; t < steps; ++t) {", f"    {ROW}", *stores, "}"]
-
-
-class _Forward(_Pass):
-    name = "forward"
-
-    def __init__(self, layout: Layout) -> None:
-        super().__init__(layout, [*layout.step.last, *layout.step.outputs], {})
-
-    def kernel(self) -> Kernel:
-        step = self.step
-        outputs = [(f"ys{i}", node.width) for i, node in enumerate(step.doutputs)]
-        results = [name for name, _ in outputs]
-        results += [f"last{i}" for i in range(len(step.states))] + [f"kept{i}" for i in self.of.separate]
-        body = self.start()
-        for i, state in enumerate(step.states):
-            at = f"place * {state.width} + {self.clamped(state.width)}"
-            body.append(f"float s{i} = carry{i}[{at}];")
-        loads = {
-            f"x{i}": f"given_x{i}[at * {node.width} + {self.clamped(node.width)}]" for i, node in enumerate(step.inputs)
-        }
-        inner = [*self.compute()]
-        for i, (node, like) in enumerate(zip(step.outputs, step.doutputs, strict=True)):
-            inner.append(self._write_wide(f"ys{i}", node, like.width))
-        for i in self.of.separate:
-            inner.append(f"if (keep) {{ {self._write_wide(f'kept{i}', step.last[i], step.states[i].width)} }}")
-        moving = [i for i in range(len(step.states)) if i not in self.of.constant]
-        inner += [f"const float after{i} = {self.value(step.last[i])};" for i in moving]
-        inner += [f"s{i} = after{i};" for i in moving]
-        body += [self.barrier, *over_time(loads, inner, "0", "t < end", "++t")]
-        body += self.ends(outputs)
-        for i, state in enumerate(step.states):
-            body.append(self.write(f"last{i}", state, "place"))
-        return self.source(results, body)
-
-    def _write_wide(self, name: str, node: Node, width: int) -> str:
-        return f"if (writes && unit < {width}) {name}[at * {width} + unit] = {self.value(node)};"
-
-
-class _Backward(_Pass):
-    name = "backward"
-
-    def __init__(self, layout: Layout, wanted: tuple[bool, ...]) -> None:
-        step = layout.step
-        self.wanted = [i for i, want in enumerate(wanted) if want]
-        roots = [*step.dstates, *(step.dinputs[i] for i in self.wanted), *(step.gradients[v] for v in layout.vectors)]
-        super().__init__(layout, roots, {p: gradient for p, gradient in step.gradients.items() if p.op == "product"})
-        self.names |= {node: f"d{i}" for i, node in enumerate(step.dlast)}
-        self.names |= {node: f"dy{i}" for i, node in enumerate(step.doutputs)}
-
-    @property
-    def given(self) -> list[Matrix]:
-        return self.of.matrices + self.of.extras
-
-    @property
-    def vectors(self) -> list[Node]:
-        return self.of.vectors + self.of.extra_vectors
-
-    def operands(self) -> list[str]:
-        step, count = self.step, len(self.of.matrices)
-        names = super().operands() + [f"given_w{count + i}" for i in range(len(self.of.extras))]
-        names += self._named_vectors(self.of.extra_vectors)
-        names += [f"ys{i}" for i in range(len(step.outputs))] + [f"kept{i}" for i in self.of.separate]
-        return names + [f"dys{i}" for i in range(len(step.outputs))] + [f"dlast{i}" for i in range(len(step.states))]
-
-    def kernel(self) -> Kernel:
-        of, step = self.of, self.step
-        inputs = [(f"dx{i}", step.inputs[i].width) for i in self.wanted]
-        results = [name for name, _ in inputs] + [f"dcarry{i}" for i in range(len(step.states))]
-        results += [f"dgiven_w{i}" for i in range(len(of.matrices))] + [f"dgiven_v{i}" for i in range(len(of.vectors))]
-        body = self.start()
-        for i, state in enumerate(step.states):
-            at = f"place * {state.width} + {self.clamped(state.width)}"
-            body.append(f"float d{i} = dlast{i}[{at}];")
-        for i, m in enumerate(of.matrices):
-            body.append(f"float dw{i}[{kept(m.inputs, self.split) if m.outputs > 1 else 1}] = {{}};")
-        body += [f"float dv{i} = 0;" for i in range(len(of.vectors))]
-        loads = {
-            f"x{i}": f"given_x{i}[at * {node.width} + {self.clamped(node.width)}]" for i, node in enumerate(step.inputs)
-        }
-        loads |= {f"s{i}": self._earlier(i) for i in range(len(step.states))}
-        loads |= {
-            f"dy{i}": f"dys{i}[at * {node.width} + {self.clamped(node.width)}]" for i, node in enumerate(step.doutputs)
-        }
-        inner = [*self.compute(), *self._add_up()]
-        for i in self.wanted:
-            width = step.inputs[i].width
-            value = self.value(step.dinputs[i])
-            inner.append(f"if (writes && unit < {width}) dx{i}[at * {width} + unit] = {value};")
-        inner += [f"const float before{i} = {self.value(node)};" for i, node in enumerate(step.dstates)]
-        inner += [f"d{i} = before{i};" for i in range(len(step.dstates))]
-        body += [self.barrier, *over_time(loads, inner, "end - 1", "t >= 0", "--t")]
-        body += self.ends(inputs)
-        for i, state in enumerate(step.states):
-            at = f"place * {state.width} + unit"
-            body.append(f"if (writes && unit < {state.width}) dcarry{i}[{at}] = d{i};")
-        return self.source(results, body + self._write_gradients())
-
-    def _earlier(self, i: int) -> str:
-        """A state that a step was given."""
-        state, unit = self.step.states[i], self.clamped(self.step.states[i].width)
-        initial = f"carry{i}[place * {state.width} + {unit}]"
-        if i in self.of.constant:
-            return initial
-        name = f"kept{i}" if i in self.of.separate else f"ys{self.step.outputs.index(self.step.last[i])}"
-        return f"t > 0 ? {name}[(at - batch) * {state.width} + {unit}] : {initial}"
-
-    def _add_up(self) -> list[str]:
-        lines = []
-        for m, pairs in self.outer.items():
-            number_ = self.of.matrices.index(m)
-            for row, gradient in pairs:
-                value = self.value(gradient)
-                if m.inputs == 1 or m.outputs == 1:
-                    lines.append(f"dw{number_}[0] += {self.value(row)} * {value};")
-                    continue
-                lines += ["#pragma unroll", f"for (int i = 0; i < {kept(m.inputs, self.split) // 4}; ++i) {{"]
-                lines += [f"    const float4 four = {self.row(row)};"]
-                lines += [f"    dw{number_}[4 * i + {j}] += four.{axis} * {value};" for j, axis in enumerate("xyzw")]
-                lines += ["}"]
-        for i, vector in enumerate(self.of.vectors):
-            lines.append(f"dv{i} += {self.value(self.step.gradients[vector])};")
-        return lines
-
-    def _write_gradients(self) -> list[str]:
-        lines = []
-        for i, m in enumerate(self.of.matrices):
-            target = f"dgiven_w{i}[place * {m.inputs * m.outputs}"
-            if m.inputs == 1 or m.outputs == 1:
-                lines.append(f"if (writes && unit < {m.inputs * m.outputs}) {target} + unit] = dw{i}[0];")
-                continue
-            lines += ["#pragma unroll", f"for (int i = 0; i < {kept(m.inputs, self.split)}; ++i) {{"]
-            lines += [f"    const int k = {self.k()};"]
-            lines += [f"    if (live && k < {m.inputs} && unit < {m.outputs})"]
-            lines += [f"        {target} + k * {m.outputs} + unit] = dw{i}[i];", "}"]
-        for i, vector in enumerate(self.of.vectors):
-            width = vector.width
-            lines.append(f"if (writes && unit < {width}) dgiven_v{i}[place * {width} + unit] = dv{i};")
-        return lines
+        zeros = (f"    {self.write(name, '0', width)}" for name, width in names)
+        return ["for (int t = end; t < steps; ++t) {", f"    {ROW}", *zeros, "}"]
 
 
 def over_time(loads: dict[str, str], inner: list[str], start: str, while_: str, step: str) -> list[str]:

@@ -1,0 +1,109 @@
+"""The backward pass of a step in CUDA C; see `source`.
+
+It goes back through time once, computes each step's values again from the kept states, and adds up the gradients of the
+weights in registers.
+"""
+
+from rnn_compare.recurrence.gpu.layout import Layout, Matrix, kept
+from rnn_compare.recurrence.gpu.source import Kernel, Pass, over_time
+from rnn_compare.recurrence.step.graph import Node
+
+
+def backward(layout: Layout, wanted: tuple[bool, ...]) -> list[Kernel]:
+    """The backward pass, in the ways in which it can be split; operands and results as in `fused.Kernels.gradients`.
+
+    A weight's gradient is one of each sequence.
+
+    Args:
+        layout: what it works on.
+        wanted: of which inputs it computes the gradient.
+    """
+    return _Backward(layout, wanted).kernels()
+
+
+class _Backward(Pass):
+    name = "backward"
+
+    def __init__(self, layout: Layout, wanted: tuple[bool, ...]) -> None:
+        step = layout.step
+        self.wanted = [i for i, want in enumerate(wanted) if want]
+        roots = [*step.dstates, *(step.dinputs[i] for i in self.wanted), *(step.gradients[v] for v in layout.vectors)]
+        super().__init__(layout, roots, {p: gradient for p, gradient in step.gradients.items() if p.op == "product"})
+        self.names |= {node: f"d{i}" for i, node in enumerate(step.dlast)}
+        self.names |= {node: f"dy{i}" for i, node in enumerate(step.doutputs)}
+
+    @property
+    def given(self) -> list[Matrix]:
+        return self.of.matrices + self.of.extras
+
+    @property
+    def vectors(self) -> list[Node]:
+        return self.of.vectors + self.of.extra_vectors
+
+    def operands(self) -> list[str]:
+        step, count = self.step, len(self.of.matrices)
+        names = super().operands() + [f"given_w{count + i}" for i in range(len(self.of.extras))]
+        names += self._named_vectors(self.of.extra_vectors)
+        names += [f"ys{i}" for i in range(len(step.outputs))] + [f"kept{i}" for i in self.of.separate]
+        return names + [f"dys{i}" for i in range(len(step.outputs))] + [f"dlast{i}" for i in range(len(step.states))]
+
+    def kernel(self) -> Kernel:
+        of, step = self.of, self.step
+        inputs = [(f"dx{i}", step.inputs[i].width) for i in self.wanted]
+        results = [name for name, _ in inputs] + [f"dcarry{i}" for i in range(len(step.states))]
+        results += [f"dgiven_w{i}" for i in range(len(of.matrices))] + [f"dgiven_v{i}" for i in range(len(of.vectors))]
+        body = self.start()
+        for i, state in enumerate(step.states):
+            body.append(f"float d{i} = {self.read(f'dlast{i}', state.width, 'place')};")
+        for i, m in enumerate(of.matrices):
+            body.append(f"float dw{i}[{kept(m.inputs, self.split) if m.outputs > 1 else 1}] = {{}};")
+        body += [f"float dv{i} = 0;" for i in range(len(of.vectors))]
+        loads = self.inputs() | {f"s{i}": self._earlier(i) for i in range(len(step.states))}
+        loads |= {f"dy{i}": self.read(f"dys{i}", node.width) for i, node in enumerate(step.doutputs)}
+        inner = [*self.compute(), *self._add_up()]
+        inner += [self.write(f"dx{i}", self.value(step.dinputs[i]), step.inputs[i].width) for i in self.wanted]
+        inner += [f"const float before{i} = {self.value(node)};" for i, node in enumerate(step.dstates)]
+        inner += [f"d{i} = before{i};" for i in range(len(step.dstates))]
+        body += [self.barrier, *over_time(loads, inner, "end - 1", "t >= 0", "--t"), *self.ends(inputs)]
+        body += [self.write(f"dcarry{i}", f"d{i}", state.width, "place") for i, state in enumerate(step.states)]
+        return self.source(results, body + self._write_gradients())
+
+    def _earlier(self, i: int) -> str:
+        """A state that a step was given."""
+        width = self.step.states[i].width
+        initial = self.read(f"carry{i}", width, "place")
+        if i in self.of.constant:
+            return initial
+        name = f"kept{i}" if i in self.of.separate else f"ys{self.step.outputs.index(self.step.last[i])}"
+        return f"t > 0 ? {self.read(name, width, '(at - batch)')} : {initial}"
+
+    def _add_up(self) -> list[str]:
+        lines = []
+        for m, pairs in self.outer.items():
+            sum_ = f"dw{self.of.matrices.index(m)}"
+            for row, gradient in pairs:
+                value = self.value(gradient)
+                if m.inputs == 1 or m.outputs == 1:
+                    lines.append(f"{sum_}[0] += {self.value(row)} * {value};")
+                    continue
+                lines += ["#pragma unroll", f"for (int i = 0; i < {kept(m.inputs, self.split) // 4}; ++i) {{"]
+                lines += [f"    const float4 four = {self.row(row)};"]
+                lines += [f"    {sum_}[4 * i + {j}] += four.{axis} * {value};" for j, axis in enumerate("xyzw")]
+                lines += ["}"]
+        for i, vector in enumerate(self.of.vectors):
+            lines.append(f"dv{i} += {self.value(self.step.gradients[vector])};")
+        return lines
+
+    def _write_gradients(self) -> list[str]:
+        lines = []
+        for i, m in enumerate(self.of.matrices):
+            size = m.inputs * m.outputs
+            if m.inputs == 1 or m.outputs == 1:
+                lines.append(self.write(f"dgiven_w{i}", f"dw{i}[0]", size, "place"))
+                continue
+            lines += ["#pragma unroll", f"for (int i = 0; i < {kept(m.inputs, self.split)}; ++i) {{"]
+            lines += [f"    const int k = {self.k};", f"    if (live && k < {m.inputs} && unit < {m.outputs})"]
+            lines += [f"        dgiven_w{i}[place * {size} + k * {m.outputs} + unit] = dw{i}[i];", "}"]
+        for i, vector in enumerate(self.of.vectors):
+            lines.append(self.write(f"dgiven_v{i}", f"dv{i}", vector.width, "place"))
+        return lines
