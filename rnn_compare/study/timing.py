@@ -20,6 +20,8 @@ from rnn_compare.training import speed
 from rnn_compare.workdir.files import write_atomically
 from rnn_compare.workdir.runs import Run, as_json, ended
 
+MOST_AT_ONCE = 64  # contestants: each needs its program in memory, see `program.make_room`
+
 
 def write_speed(config: ConfigDict, runs: list[Run], workdir: Path, call: Call) -> None:
     """Measures all contestants' speed, if asked for, at each setting that changes it: that changes their programs.
@@ -61,6 +63,9 @@ def write_speed(config: ConfigDict, runs: list[Run], workdir: Path, call: Call) 
             for old in measured.values()
         )
         if there or len(configs) < 2:
+            continue
+        if len(configs) > MOST_AT_ONCE:
+            say(f"the speed of {len(configs)} contestants is not measured: {MOST_AT_ONCE} at once are the most")
             continue
         limit = min(config.speed.limit, training_seconds(ours, workdir))
         what = "".join(f", {key} {value}" for key, value in about["setting"].items())

@@ -8,10 +8,10 @@ from typing import Any
 
 import jax
 import numpy as np
-from ml_collections import ConfigDict
+from ml_collections import ConfigDict, FrozenConfigDict
 
 from rnn_compare.network.model import Model, make_model
-from rnn_compare.training.program import traced
+from rnn_compare.training.program import alike, traced
 
 # Addresses, and the sizes of kernels' memory, which tell how wide a processor's vectors are and change no bit.
 NO_PART_OF_IT = re.compile(r"0x[0-9a-f]+|HashableArray\(array\([^)]*\)\)")
@@ -22,10 +22,16 @@ def fingerprint(config: ConfigDict) -> dict[str, str]:
     """Of the code that a run's config leads to: digests of what JAX traces, the backend it takes, and versions."""
     return {
         "backend": make_model(config).backend,
-        "training": digest(traced(config, 1).jaxpr),
+        "training": training(alike(config)),
         "start": start(make_model(config)),
         **{name: metadata.version(name) for name in VERSIONS},
     }
+
+
+@cache
+def training(config: FrozenConfigDict) -> str:
+    """The digest of what trains runs that are alike."""
+    return digest(traced(config, 1).jaxpr)
 
 
 @cache

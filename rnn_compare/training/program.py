@@ -3,8 +3,10 @@
 Axis sizes: R runs, T time, B batch.
 """
 
+import gc
 from collections.abc import Callable
 from functools import cache, partial
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -20,6 +22,8 @@ from rnn_compare.tasks.price import Batch, Price, make_batch
 from rnn_compare.training.optimizers import Recipe
 from rnn_compare.training.start import init_state, recipe
 from rnn_compare.training.step import METRICS, TrainState, gradients, update
+
+MOST_MAPPINGS = 65_530
 
 
 def over_runs(function: Callable, count: jax.Array, fused: bool = False) -> Callable:
@@ -114,14 +118,30 @@ def shapes(config: ConfigDict, runs: int) -> tuple[TrainState, Batch]:
     return jax.tree.map(lambda leaf: jax.ShapeDtypeStruct((runs, *leaf.shape), leaf.dtype, sharding=placed), one)
 
 
-def traced(config: ConfigDict, runs: int) -> Any:
-    """The training program of a cohort of so many runs as JAX traces it, see `train_chunk`; nothing is compiled."""
-    return _traced(alike(config), runs)
-
-
 def program(config: ConfigDict, runs: int) -> Any:
     """The compiled training program of a cohort of so many runs; nothing is computed."""
+    make_room()
     return _compiled(alike(config), runs)
+
+
+def make_room() -> None:
+    """Forgets the programs that nobody holds once they take half of the memory mappings that a process may have.
+
+    On a CPU each takes some 600, and Linux grants 65,530: beyond, LLVM ends the process.
+    """
+    if mappings() > MOST_MAPPINGS // 2:
+        traced.cache_clear()
+        _compiled.cache_clear()
+        jax.clear_caches()
+        gc.collect()
+
+
+def mappings() -> int:
+    """How many memory mappings this process has; 0 where nobody counts them."""
+    try:
+        return Path("/proc/self/maps").read_bytes().count(b"\n")
+    except OSError:
+        return 0
 
 
 def alike(config: ConfigDict) -> FrozenConfigDict:
@@ -134,14 +154,15 @@ def alike(config: ConfigDict) -> FrozenConfigDict:
 
 
 @cache
-def _traced(config: FrozenConfigDict, runs: int) -> Any:
+def traced(config: FrozenConfigDict, runs: int) -> Any:
+    """The training program of so many runs that are `alike`, as JAX traces it; nothing is compiled."""
     most = min(config.train.chunk, config.train.epochs)
     return train_chunk.trace(*shapes(config, runs), 0, 0, make_model(config), recipe(config), most)
 
 
 @cache  # what was compiled to know the memory need not be compiled again to train
 def _compiled(config: FrozenConfigDict, runs: int) -> Any:
-    return _traced(config, runs).lower().compile()
+    return traced(config, runs).lower().compile()
 
 
 def memory_needed(config: ConfigDict, runs: int) -> int:

@@ -59,7 +59,7 @@ def clear():
     from rnn_compare.training import fingerprint as module
     from rnn_compare.training import program
 
-    for cached in (module.start, program._traced, program._compiled):
+    for cached in (module.start, module.training, program.traced, program._compiled):
         cached.cache_clear()
     jax.clear_caches()
 

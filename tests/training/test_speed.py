@@ -273,6 +273,15 @@ def test_each_backend_is_measured_and_again_when_more_is_asked_for(tiny, tmp_pat
     assert backends() == (finer[::-1], [("cpu", "cpu", 0.9, 0.5, 0.001)])
 
 
+def test_more_contestants_than_a_process_holds_are_not_measured(tiny, tmp_path, measured, monkeypatch, capsys):
+    tiny.sweep = {"model.cell": ("lstm", "gru")}
+    tiny.speed.limit = 0.5
+    monkeypatch.setattr(timing, "MOST_AT_ONCE", 1)
+    write_speed(validate(tiny), expand(validate(tiny)), tmp_path, Local().call)
+    assert "the speed of 2 contestants is not measured: 1 at once are the most" in capsys.readouterr().out
+    assert measured == []
+
+
 @pytest.mark.parametrize("text", ["{", "{}", "[3]", "[{}]", '{"backend": "cpu", "pairs": 3}'])
 def test_a_damaged_measurement_is_named(tiny, tmp_path, measured, text):
     tiny.sweep = {"model.cell": ("lstm", "gru")}

@@ -12,6 +12,7 @@ from rnn_compare import config as base
 from rnn_compare.config import validate
 from rnn_compare.network.model import losses, make_model
 from rnn_compare.training import optimizers
+from rnn_compare.training import program as programs
 from rnn_compare.training.optimizers import Hyper
 from rnn_compare.training.program import memory_needed, program
 from rnn_compare.training.start import init_batch, init_state, recipe
@@ -146,6 +147,20 @@ def test_runs_that_differ_in_numbers_share_a_program_and_a_long_chunk_costs_no_m
     needed = memory_needed(first, 2)
     tiny.train.chunk = 2**31 - 1
     assert memory_needed(validate(tiny), 2) < needed + 1000
+
+
+def test_programs_are_forgotten_before_a_process_may_have_no_more_of_them(tiny, monkeypatch):
+    """Each takes some 600 memory mappings, and a process that asks for too many is ended."""
+    made = program(tiny, 1)
+    assert program(tiny, 1) is made
+    monkeypatch.setattr(programs, "mappings", lambda: programs.MOST_MAPPINGS)
+    again = program(tiny, 1)
+    assert again is not made
+    assert programs.bytes_of(again) == programs.bytes_of(made)
+
+
+def test_mappings_are_counted():
+    assert programs.mappings() > 100
 
 
 def test_a_snapshot_of_other_runs_is_refused(tiny):
