@@ -10,6 +10,7 @@ import jax.numpy as jnp
 from flax.linen.recurrent import flip_sequences
 
 from rnn_compare.recurrence import BACKENDS, fastest
+from rnn_compare.recurrence.linear import linear
 from rnn_compare.recurrence.step.read import StepFunction
 
 
@@ -59,7 +60,15 @@ def apply(
         lengths = lengths.reshape(-1)
     if resets is not None:
         resets = (resets if time_major else jnp.moveaxis(resets, -1, 0)).reshape(x.shape[:2])
-    flip = functools.partial(flip_sequences, seq_lengths=lengths, num_batch_dims=1, time_major=True)
+
+    def flip(x: jax.Array) -> jax.Array:
+        if lengths is None:
+            return jnp.flip(x, 0)
+        flipped = functools.partial(flip_sequences, num_batch_dims=1, time_major=True)
+        return linear(
+            *2 * (lambda lengths, x: flipped(x, lengths),), lengths, x
+        )  # is its own transpose, and no scatter
+
     if reverse:
         x = flip(x)
         if resets is not None:  # what begins anew at a step ends there for whom comes from behind
@@ -120,11 +129,16 @@ def recurrence(
     else:  # the longest first: sequences that are computed together end together
         order = jnp.argsort(-lengths)
         back = jnp.argsort(order)
-        given = jax.tree.map(lambda leaf: leaf[:, order], given)
+        given = jax.tree.map(lambda leaf: permuted(leaf, order, back), given)
         states = jax.tree.map(lambda leaf: leaf[order], (carry, fixed))
         outputs, (last, _) = BACKENDS[backend](moved, params, given, states, lengths[order])
-        outputs, last = outputs[:, back], jax.tree.map(lambda leaf: leaf[back], last)
+        outputs, last = permuted(outputs, back, order), jax.tree.map(lambda leaf: leaf[back], last)
     return outputs, last
+
+
+def permuted(x: jax.Array, order: jax.Array, back: jax.Array) -> jax.Array:
+    """The sequences of [T, B, F] in an order whose inverse is `back`; backward by that, where JAX would scatter."""
+    return linear(lambda orders, x: x[:, orders[0]], lambda orders, y: y[:, orders[1]], (order, back), x)
 
 
 def _where(mask: jax.Array, yes: Any, no: Any) -> Any:

@@ -1,0 +1,20 @@
+"""post8_league: the league's best six cells and its worst two at the post's full size, five seeds each.
+
+Command:  python -m rnn_compare.main --config=configs/post8_league.py
+Hardware: 2 CPU cores, 3 GB of memory.  Time: 90 minutes.
+Result:   experiments/post8_league/README.md
+"""
+
+from rnn_compare import config as base
+
+# By mean rank over ten seeds in experiments/cells.
+BEST = "gru_reset_before", "lem", "gru", "lstm_multiplicative", "lstm_residual", "lstm_projected"
+WORST = "indrnn", "lstm_noaf"
+
+
+def get_config():
+    config = base.base()
+    config.seeds = 5
+    config.sweep = {"model.cell": BEST + WORST}
+    config.speed.limit = 120.0
+    return config
