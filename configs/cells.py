@@ -1,7 +1,7 @@
 """cells: the league, every cell of the package beside all others, ten seeds each, on the post's data.
 
 Command:  python -m rnn_compare.main --config=configs/cells.py
-Hardware: 2 CPU cores, 2 GB of memory.  Time: 90 minutes.
+Hardware: 2 CPU cores, 2 GB of memory.  Time: 85 minutes.
 Result:   experiments/cells/README.md
 """
 

@@ -9,7 +9,7 @@ from rnn_compare import config as base
 
 # By mean rank over ten seeds in experiments/cells.
 BEST = "gru_reset_before", "lem", "gru", "lstm_multiplicative", "lstm_residual", "lstm_projected"
-WORST = "indrnn", "lstm_noaf"
+WORST = "lstm_noaf", "lru"
 
 
 def get_config():
