@@ -1,4 +1,4 @@
-"""post8_league: the league's best six cells and its worst two at the post's full size, five seeds each.
+"""post8_league: the league's best six cells, its worst two and the LSTM at the post's full size, five seeds each.
 
 Command:  python -m rnn_compare.main --config=configs/post8_league.py
 Hardware: 2 CPU cores, 3 GB of memory.  Time: 90 minutes.
@@ -15,6 +15,6 @@ WORST = "lstm_noaf", "lru"
 def get_config():
     config = base.base()
     config.seeds = 5
-    config.sweep = {"model.cell": BEST + WORST}
+    config.sweep = {"model.cell": (*BEST, "lstm", *WORST)}
     config.speed.limit = 120.0
     return config

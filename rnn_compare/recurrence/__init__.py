@@ -18,7 +18,7 @@ from rnn_compare.recurrence.gpu import race
 from rnn_compare.recurrence.step.graph import UnsupportedError
 from rnn_compare.recurrence.step.read import StepFunction
 
-__all__ = ["BACKENDS", "UnsupportedError", "fastest", "pick", "recurrence", "shapes", "why_not"]
+__all__ = ["BACKENDS", "KERNELS", "UnsupportedError", "fastest", "pick", "recurrence", "shapes", "why_not"]
 
 Backend = Callable[..., tuple[Any, Any]]
 
@@ -49,7 +49,7 @@ def pick(backend: str, cell: RecurrentCell, features: int, steps: int = 1, batch
     arguments = cell.step, *shapes(cell, features, steps, batch)
     if backend == "auto":
         return fastest(*arguments)
-    if why := _cannot(backend, *arguments):
+    if backend in KERNELS and (why := _cannot(backend, *arguments)):
         raise ValueError(f"the backend {backend} cannot serve {type(cell).__name__}: {why}; use scan or auto")
     return backend
 

@@ -9,12 +9,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from rnn_compare.recurrence import BACKENDS, contract
+from rnn_compare.recurrence import BACKENDS, KERNELS, contract
 from rnn_compare.recurrence.contract import NAMES
 
 __all__ = ["BACKENDS", "FAST", "NAMES", "Model", "Shape", "compiled", "hold", "in_double", "problem"]
 
-FAST = [jax.default_backend()]  # each is named after where it runs
+ELSEWHERE = KERNELS.keys() - {jax.default_backend()}  # each is named after where it runs
+FAST = [name for name in BACKENDS if name not in {"scan", *ELSEWHERE}]
 
 
 @dataclasses.dataclass(frozen=True)

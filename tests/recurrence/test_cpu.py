@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from rnn_compare.cells import CELLS, RecurrentCell, project, recur
-from rnn_compare.recurrence import cpu, pick, recurrence, xla_ffi
+from rnn_compare.recurrence import BACKENDS, cpu, pick, recurrence, xla_ffi
 from rnn_compare.recurrence.cpu import compiled, support
 
 
@@ -196,7 +196,7 @@ def test_what_it_cannot_serve_is_an_error_that_says_why_and_auto_takes_the_scan(
         pick("cpu", cell, 1)
     with caplog.at_level("INFO", logger="absl"):
         assert pick("auto", cell, 1) == "scan"
-    assert f"recurrence backend: scan (not cpu: {why})" in caplog.text
+    assert f"recurrence backend: scan (not fused: {why})" in caplog.text
     x, carry = jnp.ones((3, 1, 1)), jnp.zeros((1, 2))
     params = cell.init(jax.random.key(0), carry, x[0])["params"]
     with pytest.raises(ValueError, match=why):
@@ -209,6 +209,13 @@ def test_our_own_cells_are_served(name):
     cell = CELLS[name](units=2)
     assert pick("auto", cell, 3) == pick("cpu", cell, 3) == "cpu"
     assert pick("scan", cell, 3) == "scan"
+    with pytest.raises(ValueError, match="it runs on an NVIDIA GPU, and JAX runs on cpu here; use scan or auto"):
+        pick("gpu", cell, 3)
+
+
+def test_a_backend_of_ones_own_is_taken_at_its_word(monkeypatch):
+    monkeypatch.setitem(BACKENDS, "mine", None)
+    assert pick("mine", CELLS["gru"](units=2), 3) == "mine"
 
 
 def test_a_carry_of_another_batch_and_parameters_of_another_size_are_errors():
