@@ -11,8 +11,7 @@ from flax import linen as nn
 from rnn_compare.cells import CELLS
 from rnn_compare.recurrence import recurrence
 
-QUICK = "gru", "qrnn"  # a carry that is an array, and one of the input's width besides
-EACH = [name if name in QUICK else pytest.param(name, marks=pytest.mark.slow) for name in CELLS]
+EACH = [name if name == "gru" else pytest.param(name, marks=pytest.mark.slow) for name in CELLS]
 
 
 @pytest.mark.parametrize("name", EACH)

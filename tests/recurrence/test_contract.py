@@ -18,7 +18,7 @@ from steps import MODELS, K
 from rnn_compare.recurrence import BACKENDS
 
 HEAD = ["lstm", "gru", "gru_reset_before"]
-QUICK = ["gru", "slstm"]
+QUICK = ["gru"]
 EACH = [name if name in QUICK else pytest.param(name, marks=pytest.mark.slow) for name in MODELS]
 
 
@@ -32,8 +32,9 @@ def test_values_and_gradients(name, backend, T, B, F, H, runs):
     hold(MODELS[name](F, H), backend, T, B, F, runs)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("backend", FAST)
-@pytest.mark.parametrize("name", ["relatives", pytest.param("flax.OptimizedLSTMCell", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("name", ["relatives", "flax.OptimizedLSTMCell"])
 def test_others_at_one_size(name, backend):
     hold(MODELS[name](2, 16), backend, 300, 13, 2, 2)
 

@@ -136,6 +136,7 @@ def test_the_number_of_threads_changes_no_bit(name):
     assert list(hashes([name], 2000, gradients=True)) == alone
 
 
+@pytest.mark.slow
 def test_results_written_past_the_caches_are_those_of_two_halves_written_through_them():
     T, B, H = 1200, 64, 16  # 1.2 million numbers in each of states, cell states and gradients of the input
     assert T * B * H > support.PAST_CACHES_FROM > T * B * H / 2

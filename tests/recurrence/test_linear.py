@@ -50,7 +50,7 @@ DERIVATIVES = {
 }
 
 
-LONG = "hessian", "stacked", "backward over backward"
+LONG = "hessian", "stacked", "backward over backward", "stacked, forward over backward"
 
 
 @pytest.mark.parametrize(
