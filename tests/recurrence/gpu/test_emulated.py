@@ -6,6 +6,7 @@ from emulated import needs_compiler
 from steps import STEPS, ours
 
 from rnn_compare.cells import CELLS
+from rnn_compare.recurrence import UnsupportedError
 
 pytestmark = needs_compiler
 
@@ -14,6 +15,7 @@ def model(name, F, H):
     return STEPS[name](F, H) if name in STEPS else ours(name, F, H)
 
 
+TOO_WIDE = "lstm_layer_norm", "lstm_projected", "slstm"  # with nine inputs and 17 units: rows of four times as many
 QUICK = "lstm", "gru_reset_before", "several_outputs"
 SIZES = (
     (3, 7, 3, 5, 3),
@@ -26,4 +28,8 @@ SIZES = (
     "name", [name if name in QUICK else pytest.param(name, marks=pytest.mark.slow) for name in (*CELLS, *STEPS)]
 )
 def test_values_and_gradients(name, emulated, T, B, F, H, runs):
-    hold(model(name, F, H), emulated, T, B, F, runs)
+    if H == 17 and name in TOO_WIDE:
+        with pytest.raises(UnsupportedError, match="more than a GPU's registers hold"):
+            hold(model(name, F, H), emulated, T, B, F, runs)
+    else:
+        hold(model(name, F, H), emulated, T, B, F, runs)
