@@ -38,6 +38,7 @@ def summary(results: Results, judged: dict[str, list[Verdict]]) -> str:
     labels = results.labels()
     rankings = {labels[setting]: ranking for setting, runs in results.by_setting().items()
                 if (ranking := of_setting(results, runs))}  # fmt: skip
+    order = {name: i for i, name in enumerate(results.contestants)}  # each pair once: the other way round is 1 / effect
     content = {
         "measure": results.config["compare.measure"],
         "contestants": results.contestants,
@@ -60,7 +61,7 @@ def summary(results: Results, judged: dict[str, list[Verdict]]) -> str:
             label: [
                 {"a": a, "b": b, "effect_is": "a / b", "a_is_lower": p.lower, "a_is_higher": p.higher, "alike": p.alike,
                  **_comparison(p.result)}
-                for (a, b), p in ranking.pairs.items()
+                for (a, b), p in ranking.pairs.items() if order[a] < order[b]
             ]
             for label, ranking in rankings.items()
         },
