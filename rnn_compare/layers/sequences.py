@@ -64,10 +64,7 @@ def apply(
     def flip(x: jax.Array) -> jax.Array:
         if lengths is None:
             return jnp.flip(x, 0)
-        flipped = functools.partial(flip_sequences, num_batch_dims=1, time_major=True)
-        return linear(
-            *2 * (lambda lengths, x: flipped(x, lengths),), lengths, x
-        )  # is its own transpose, and no scatter
+        return linear(_flipped, _flipped, lengths, x)  # its own transpose, where JAX's is a scatter
 
     if reverse:
         x = flip(x)
@@ -139,6 +136,10 @@ def recurrence(
 def permuted(x: jax.Array, order: jax.Array, back: jax.Array) -> jax.Array:
     """The sequences of [T, B, F] in an order whose inverse is `back`; backward by that, where JAX would scatter."""
     return linear(lambda orders, x: x[:, orders[0]], lambda orders, y: y[:, orders[1]], (order, back), x)
+
+
+def _flipped(lengths: jax.Array, x: jax.Array) -> jax.Array:
+    return flip_sequences(x, lengths, num_batch_dims=1, time_major=True)
 
 
 def _where(mask: jax.Array, yes: Any, no: Any) -> Any:

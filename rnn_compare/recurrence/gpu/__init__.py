@@ -95,7 +95,19 @@ def why_not(step: StepFunction, params: Any, x: Any, carry: Any) -> str | None:
         driver.library(), nvrtc.library()
     except (OSError, driver.DriverError) as error:
         return str(error)
-    return fused.why_not(kernels_of, step, params, x, carry)
+    return fused.why_not(fitting_kernels_of, step, params, x, carry)
+
+
+def fitting_kernels_of(step: Step, ending: bool = False) -> Kernels:
+    """As `kernels_of`, and compiled.
+
+    Raises:
+        UnsupportedError: they do not fit in the registers of the GPU that JAX computes on.
+    """
+    kernels = kernels_of(step, ending)
+    for ways in (kernels.forward, kernels.backward((False,) * len(step.inputs))):
+        fitting(tuple(ways))
+    return kernels
 
 
 recurrence = functools.partial(fused.recurrence, kernels_of)
@@ -110,7 +122,15 @@ def _call(ways: list[Kernel], keep: bool, results: list[jax.ShapeDtypeStruct], *
 
 @functools.cache
 def ready(ways: tuple[Kernel, ...]) -> tuple[Kernel, str]:
-    """The kernel with the fewest threads whose values fit in their registers, and its name in XLA.
+    """The kernel that fits, loaded, and its name in XLA; raises what `fitting` and `driver.load` raise."""
+    kernel, code = fitting(ways)
+    target = target_of(kernel)
+    handler.register(target, driver.load(code.binary, kernel.name), driver.launcher())
+    return kernel, target
+
+
+def fitting(ways: tuple[Kernel, ...]) -> tuple[Kernel, nvrtc.Code]:
+    """The kernel with the fewest threads whose values fit in their registers, and its machine code.
 
     Raises:
         UnsupportedError: there is none.
@@ -119,9 +139,7 @@ def ready(ways: tuple[Kernel, ...]) -> tuple[Kernel, str]:
     for kernel in ways:
         code = nvrtc.compiled(kernel.source, architecture)
         if not code.spilled:
-            target = target_of(kernel)
-            handler.register(target, driver.load(code.binary, kernel.name), driver.launcher())
-            return kernel, target
+            return kernel, code
     raise UnsupportedError(f"its weights take more registers than {architecture} has, however they are split")
 
 

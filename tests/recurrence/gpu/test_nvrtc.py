@@ -5,6 +5,7 @@ from contract import problem
 from steps import ours
 
 from rnn_compare.cells import CELLS
+from rnn_compare.recurrence import gpu, shapes
 from rnn_compare.recurrence.fused import problem_of
 from rnn_compare.recurrence.gpu import kernels_of, nvrtc
 from rnn_compare.recurrence.gpu.layout import REGISTERS
@@ -61,6 +62,15 @@ def fits(name, H, architecture):
         assert 0 < code.registers <= REGISTERS
         assert code.binary[:4] == b"\x7fELF"
     return True
+
+
+def test_a_cell_that_does_not_fit_is_refused_by_name_before_it_is_raced(monkeypatch):
+    cell = CELLS["lstm_layer_norm"](units=8)
+    monkeypatch.setattr(gpu.driver, "library", lambda: None)
+    for architecture, why in (("sm_80", None), ("sm_120", "more registers than sm_120 has, however they are split")):
+        monkeypatch.setattr(gpu.driver, "architecture", lambda a=architecture: a)
+        found = gpu.why_not(cell.step, *shapes(cell, 1, 4, 2))
+        assert found is None if why is None else why in found
 
 
 def test_a_wrong_source_is_an_error_with_the_compilers_words():
