@@ -125,7 +125,7 @@ def ready(ways: tuple[Kernel, ...]) -> tuple[Kernel, str]:
     """The kernel that fits, loaded, and its name in XLA; raises what `fitting` and `driver.load` raise."""
     kernel, code = fitting(ways)
     target = target_of(kernel)
-    handler.register(target, driver.load(code.binary, kernel.name), driver.launcher())
+    handler.register(target, driver.load(code.binary, kernel.name, kernel.shared), driver.launcher())
     return kernel, target
 
 

@@ -5,7 +5,7 @@ weights in registers.
 """
 
 from rnn_compare.recurrence.gpu.layout import Layout, Matrix, kept
-from rnn_compare.recurrence.gpu.source import Kernel, Pass, over_time
+from rnn_compare.recurrence.gpu.source import Kernel, Load, Pass
 from rnn_compare.recurrence.step.graph import Node
 
 
@@ -58,24 +58,21 @@ class _Backward(Pass):
         for i, m in enumerate(of.matrices):
             body.append(f"float dw{i}[{kept(m.inputs, self.split) if m.outputs > 1 else 1}] = {{}};")
         body += [f"float dv{i} = 0;" for i in range(len(of.vectors))]
-        loads = self.inputs() | {f"s{i}": self._earlier(i) for i in range(len(step.states))}
-        loads |= {f"dy{i}": self.read(f"dys{i}", node.width) for i, node in enumerate(step.doutputs)}
+        loads = self.inputs()
+        for i, state in enumerate(step.states):
+            if i in of.constant:
+                body.append(f"const float s{i} = {self.read(f'carry{i}', state.width, 'place')};")
+            else:
+                array = f"kept{i}" if i in of.separate else f"ys{step.outputs.index(step.last[i])}"
+                loads.append(Load(f"s{i}", array, state.width, f"carry{i}"))
+        loads += [Load(f"dy{i}", f"dys{i}", node.width) for i, node in enumerate(step.doutputs)]
         inner = [*self.compute(), *self._add_up()]
         inner += [self.write(f"dx{i}", self.value(step.dinputs[i]), step.inputs[i].width) for i in self.wanted]
         inner += [f"const float before{i} = {self.value(node)};" for i, node in enumerate(step.dstates)]
         inner += [f"d{i} = before{i};" for i in range(len(step.dstates))]
-        body += [self.barrier, *over_time(loads, inner, "end - 1", "t >= 0", "--t"), *self.ends(inputs)]
+        body += [self.barrier, *self.over_time(loads, inner, backward=True), *self.ends(inputs)]
         body += [self.write(f"dcarry{i}", f"d{i}", state.width, "place") for i, state in enumerate(step.states)]
         return self.source(results, body + self._write_gradients())
-
-    def _earlier(self, i: int) -> str:
-        """A state that a step was given."""
-        width = self.step.states[i].width
-        initial = self.read(f"carry{i}", width, "place")
-        if i in self.of.constant:
-            return initial
-        name = f"kept{i}" if i in self.of.separate else f"ys{self.step.outputs.index(self.step.last[i])}"
-        return f"t > 0 ? {self.read(name, width, '(at - batch)')} : {initial}"
 
     def _add_up(self) -> list[str]:
         lines = []

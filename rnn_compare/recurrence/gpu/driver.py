@@ -35,8 +35,16 @@ def architecture() -> str:
     return f"sm_{jax.devices()[0].compute_capability.replace('.', '')}"
 
 
-def load(binary: bytes, name: str) -> int:
+_MOST_SHARED = 8  # CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES
+
+
+def load(binary: bytes, name: str, shared: int) -> int:
     """A kernel of a cubin, for all of a process's GPUs; it is loaded on each, so that no launch has to do it.
+
+    Args:
+        binary: the cubin.
+        name: the kernel's.
+        shared: bytes of shared memory that it takes.
 
     Raises:
         OSError: there is no driver.
@@ -52,6 +60,7 @@ def load(binary: bytes, name: str) -> int:
         _check(driver, "cuCtxPushCurrent_v2", context)
         try:
             _check(driver, "cuKernelGetFunction", ctypes.byref(function), kernel)
+            _check(driver, "cuKernelSetAttribute", _MOST_SHARED, shared, kernel, number)
         finally:
             driver.cuCtxPopCurrent_v2(ctypes.byref(context))
     return kernel.value or 0

@@ -1,7 +1,7 @@
 """The forward pass of a step in CUDA C; see `source`."""
 
 from rnn_compare.recurrence.gpu.layout import Layout
-from rnn_compare.recurrence.gpu.source import Kernel, Pass, over_time
+from rnn_compare.recurrence.gpu.source import Kernel, Pass
 
 
 def forward(layout: Layout) -> list[Kernel]:
@@ -31,6 +31,6 @@ class _Forward(Pass):
         moving = [i for i in range(len(step.states)) if i not in self.of.constant]
         inner += [f"const float after{i} = {self.value(step.last[i])};" for i in moving]
         inner += [f"s{i} = after{i};" for i in moving]
-        body += [self.barrier, *over_time(self.inputs(), inner, "0", "t < end", "++t"), *self.ends(outputs)]
+        body += [self.barrier, *self.over_time(self.inputs(), inner), *self.ends(outputs)]
         body += [self.write(f"last{i}", f"s{i}", state.width, "place") for i, state in enumerate(step.states)]
         return self.source(results, body)

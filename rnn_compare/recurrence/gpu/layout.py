@@ -17,6 +17,7 @@ REGISTERS = 255  # that a thread can have
 FILE = 1 << 16  # registers of a block
 OTHERS = 40  # registers, about, for all that is no weight: addresses, values on their way
 MOST_THREADS = 1024
+SHARED = 96 << 10  # bytes of shared memory that every generation grants a block
 
 
 @dataclasses.dataclass(frozen=True)

@@ -9,8 +9,9 @@ does not write the next step's before a slow one has read this step's.
 
 import dataclasses
 import math
+from typing import NamedTuple
 
-from rnn_compare.recurrence.gpu.layout import WARP, Layout, Matrix, kept, matrix
+from rnn_compare.recurrence.gpu.layout import SHARED, WARP, Layout, Matrix, kept, matrix
 from rnn_compare.recurrence.step.graph import LEAVES, Node, ancestors, is_constant
 from rnn_compare.recurrence.step.reverse import BOOLEAN
 
@@ -31,7 +32,7 @@ OPERATIONS = {
     "log1p": "log1pf({0})",
     "expm1": "expm1f({0})",
     "tanh": "tanhf({0})",
-    "logistic": "1 / (1 + expf(-{0}))",
+    "logistic": "logistic({0})",
     "sin": "sinf({0})",
     "cos": "cosf({0})",
     "erf": "erff({0})",
@@ -51,8 +52,26 @@ OPERATIONS = {
 }
 ROW = "const long long at = first + t * batch;"
 HEAD = """
-#ifndef F
+#ifndef F  // on a GPU
 #define F(number) number##f
+// Without a branch, which would keep several from being computed at once; wrong by 3 in the last place at most near 0.
+static __device__ __forceinline__ float logistic(float x)
+{{
+    return __fdividef(1, 1 + __expf(-x));
+}}
+// Shared memory gets a number of global memory, some time before `await`.
+static __device__ __forceinline__ void fetch(float* to, const float* from)
+{{
+    asm volatile("cp.async.ca.shared.global [%0], [%1], 4;" ::"r"((unsigned)__cvta_generic_to_shared(to)), "l"(from));
+}}
+static __device__ __forceinline__ void close_group()
+{{
+    asm volatile("cp.async.commit_group;");
+}}
+template <int left> static __device__ __forceinline__ void await()
+{{
+    asm volatile("cp.async.wait_group %0;" ::"n"(left) : "memory");
+}}
 #endif
 #ifndef INFINITY
 #define INFINITY __int_as_float(0x7f800000)
@@ -86,6 +105,22 @@ class Kernel:
     threads: int
     sequences: int
     shared: int
+
+
+class Load(NamedTuple):
+    """What a step reads.
+
+    Attributes:
+        name: the variable that holds it.
+        array: where it is, a row for each step of each sequence.
+        width: numbers of a row.
+        initial: if its row is the step before's: where the first step's is, a row for each sequence.
+    """
+
+    name: str
+    array: str
+    width: int
+    initial: str = ""
 
 
 class Pass:
@@ -170,7 +205,7 @@ class Pass:
         head += [f'extern "C" __global__ void __launch_bounds__({self.threads}) {self.name}(']
         head += [",\n".join(f"    {parameter}" for parameter in parameters) + ")", "{"]
         text = "\n".join([*head, *("    " + line for line in body), "}", ""])
-        return Kernel(self.name, text, self.threads, self.sequences, 4 * max(4, self.stays(len(self.narrow))))
+        return Kernel(self.name, text, self.threads, self.sequences, self.shared)
 
     def start(self) -> list[str]:
         """Who a thread is, and what it holds."""
@@ -316,9 +351,57 @@ class Pass:
         """Writes it."""
         return f"if (writes && unit < {width}) {name}[{at} * {width} + unit] = {value};"
 
-    def inputs(self) -> dict[str, str]:
-        """The variables of the inputs, and where they are."""
-        return {f"x{i}": self.read(f"given_x{i}", node.width) for i, node in enumerate(self.step.inputs)}
+    def inputs(self) -> list[Load]:
+        """The inputs."""
+        return [Load(f"x{i}", f"given_x{i}", node.width) for i, node in enumerate(self.step.inputs)]
+
+    def over_time(self, loads: list[Load], inner: list[str], backward: bool = False) -> list[str]:
+        """A loop over time; what a step reads is asked for some steps before, so that none waits for memory.
+
+        Args:
+            loads: what it reads.
+            inner: a step.
+            backward: whether the last is first.
+        """
+        count, ring = self.threads * len(loads), self.stays(len(self.narrow))
+        depth = next((d for d in (8, 4) if 4 * (ring + d * count) <= SHARED), 2)
+        self.shared = 4 * max(4, ring + depth * count)
+        when, on = ("end - 1 - now", "-=") if backward else ("now", "+=")
+        lines = [f"float* const ring = (float*)shared + {ring} + threadIdx.x;"]
+        fetches, moves = [], []
+        for i, (name, array, width, initial) in enumerate(loads):
+            at = f"(first + {'(end - 1)' if backward else '0'} * batch{' - batch' if initial else ''})"
+            lines.append(f"const float* from_{name} = &{self.read(array, width, at)};")
+            source = f"from_{name}"
+            if initial:
+                lines.append(f"const float* const first_{name} = &{self.read(initial, width, 'place')};")
+                source = f"now < end - 1 ? {source} : first_{name}"
+            fetches.append(f"        fetch(slot + {i * self.threads}, {source});")
+            moves.append(f"        from_{name} {on} batch * {width};")
+        take = [f"next_{name} = ring[({{}} & {depth - 1}) * {count} + {i * self.threads}];" for i, (name, *_) in enumerate(loads)]
+        return [
+            *lines,
+            "const auto ask = [&](int now) {",
+            f"    float* const slot = ring + (now & {depth - 1}) * {count};",
+            "    if (now < end) {",
+            *fetches,
+            *moves,
+            "    }",
+            "    close_group();",
+            "};",
+            "#pragma unroll 1",
+            f"for (int now = 0; now < {depth - 1}; ++now) ask(now);",
+            f"await<{depth - 2}>();",
+            *(f"float {line.format(0)}" for line in take),
+            "for (int now = 0; now < end; ++now) {",
+            *(f"    const float {name} = next_{name};" for name, *_ in loads),
+            f"    const int t = {when}; {ROW}",
+            *("    " + line for line in inner),
+            f"    ask(now + {depth - 1});",
+            f"    await<{depth - 2}>();",
+            *(f"    {line.format('now + 1')}" for line in take),
+            "}",
+        ]
 
     def ends(self, names: list[tuple[str, int]]) -> list[str]:
         """Zeros for the steps that are not computed."""
@@ -326,18 +409,6 @@ class Pass:
             return []
         zeros = (f"    {self.write(name, '0', width)}" for name, width in names)
         return ["for (int t = end; t < steps; ++t) {", f"    {ROW}", *zeros, "}"]
-
-
-def over_time(loads: dict[str, str], inner: list[str], start: str, while_: str, step: str) -> list[str]:
-    """A loop over time that loads each step's values while it computes the step before."""
-    following = "t + 1" if step == "++t" else "t - 1"
-    lines = [*(f"float next_{name} = 0;" for name in loads), f"if (end > 0) {{ const int t = {start}; {ROW}"]
-    lines += [*(f"    next_{name} = {text};" for name, text in loads.items()), "}"]
-    lines += [f"for (int now = {start}; {while_.replace('t', 'now', 1)}; {step.replace('t', 'now')}) {{"]
-    lines += [f"    const float {name} = next_{name};" for name in loads]
-    lines += [f"    if (const int t = {following.replace('t', 'now')}; {while_}) {{ {ROW}"]
-    lines += [*(f"        next_{name} = {text};" for name, text in loads.items()), "    }"]
-    return [*lines, f"    const int t = now; {ROW}", *("    " + line for line in inner), "}"]
 
 
 def number(value: float) -> str:

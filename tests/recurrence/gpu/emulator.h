@@ -2,7 +2,8 @@
 //
 // A thread runs until it waits for others: for those of its warp, or of its block. Which of them goes on first is the
 // caller's choice, so that who forgets to wait is seen: with the last thread first, what the first ones write comes too
-// late for it. Shared memory begins as not a number.
+// late for it. Shared memory begins as not a number. What is fetched into it arrives at once in the one order, and as
+// late as may be in the other.
 #include <ucontext.h>
 
 #include <cmath>
@@ -30,15 +31,18 @@ static Size threadIdx, blockIdx, blockDim;
 
 namespace emulator {
 enum Wait { NOTHING, WARP, BLOCK, END };
+struct Copy { float* to; const float* from; };
 struct Thread {
     ucontext_t context;
     std::vector<char> stack;
     Wait wait;
     float lent;
+    std::vector<std::vector<Copy>> fetched;
 };
 static std::vector<Thread> threads;
 static ucontext_t scheduler;
 static int current;
+static bool eager;
 static void (*body)();
 
 static void wait(Wait what) {
@@ -78,6 +82,7 @@ static void block(int count, bool backward) {
         thread.context.uc_stack.ss_size = thread.stack.size();
         thread.context.uc_link = nullptr;
         makecontext(&thread.context, run, 0);
+        thread.fetched = {{}};
     }
     bool ended = false;
     while (!ended) {
@@ -96,6 +101,7 @@ static void block(int count, bool backward) {
 }
 static void grid(long long blocks, long long runs, int count, bool backward, void (*function)()) {
     body = function;
+    eager = backward;
     blockDim = {count, 1, 1};
     for (long long y = 0; y < runs; ++y)
         for (long long x = 0; x < blocks; ++x) {
@@ -114,6 +120,16 @@ static inline float __shfl_xor_sync(unsigned, float value, int other) {
     __syncwarp();
     return found;
 }
+static inline void fetch(float* to, const float* from) {
+    if (emulator::eager) *to = *from;
+    else emulator::threads[emulator::current].fetched.back().push_back({to, from});
+}
+static inline void close_group() { emulator::threads[emulator::current].fetched.emplace_back(); }
+template <int left> static inline void await() {
+    auto& fetched = emulator::threads[emulator::current].fetched;
+    for (; fetched.size() > left + 1; fetched.erase(fetched.begin()))
+        for (const auto& copy : fetched.front()) *copy.to = *copy.from;
+}
 static inline int min(int a, int b) { return a < b ? a : b; }
 static inline int max(int a, int b) { return a > b ? a : b; }
 #define rsqrtf(x) (1 / sqrtf(x))
@@ -130,4 +146,7 @@ static inline int max(int a, int b) { return a > b ? a : b; }
 #define powf pow
 #define sqrtf sqrt
 #define fabsf fabs
+#else
+#define F(number) number##f
 #endif
+static inline float logistic(float x) { return 1 / (1 + expf(-x)); }
