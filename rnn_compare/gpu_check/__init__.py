@@ -20,7 +20,7 @@ from rnn_compare.recurrence import shapes as shapes_of
 from rnn_compare.recurrence.gpu import race
 from rnn_compare.study.machine import environment
 
-ROUNDS = 5
+ROUNDS, ENOUGH = 5, 2.0  # and seconds, after which who is slow needs no more rounds
 Way = Callable[[], Callable[[], Any]]  # makes a pass ready to be called
 
 
@@ -127,6 +127,8 @@ def side_by_side(ways: dict[str, Way]) -> dict[str, float | str]:
     times: dict[str, list[float]] = {name: [] for name in ready}
     for _ in range(ROUNDS):
         for name, once in ready.items():
+            if sum(times[name]) > ENOUGH:
+                continue
             start = time.perf_counter()
             once()
             times[name].append(time.perf_counter() - start)

@@ -3,6 +3,7 @@
 Exit codes: 0 every kernel is right, 1 some are not, 2 there is no GPU that JAX computes on, or DIR cannot be written.
 """
 
+import os
 from pathlib import Path
 
 import jax
@@ -32,6 +33,7 @@ def main(_: list[str]) -> int:
     Raises:
         UserError: there is no GPU.
     """
+    os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")  # what others are compared with needs memory too
     name = jax.devices()[0].device_kind
     if jax.default_backend() != "gpu":
         raise UserError(f"JAX computes on {name} here: install rnn_compare[cuda12] on a machine with an NVIDIA GPU")

@@ -16,7 +16,7 @@ from rnn_compare.recurrence.fused import Arrays
 from rnn_compare.recurrence.gpu import driver, handler, nvrtc
 from rnn_compare.recurrence.gpu.backward import backward
 from rnn_compare.recurrence.gpu.forward import forward
-from rnn_compare.recurrence.gpu.layout import Layout, Matrix
+from rnn_compare.recurrence.gpu.layout import REGISTERS, Layout, Matrix
 from rnn_compare.recurrence.gpu.source import Kernel
 from rnn_compare.recurrence.step.graph import Step, UnsupportedError
 from rnn_compare.recurrence.step.read import StepFunction
@@ -130,17 +130,21 @@ def ready(ways: tuple[Kernel, ...]) -> tuple[Kernel, str]:
 
 
 def fitting(ways: tuple[Kernel, ...]) -> tuple[Kernel, nvrtc.Code]:
-    """The kernel with the fewest threads whose values fit in their registers, and its machine code.
+    """The first kernel whose values fit in its registers, if there is one with some to spare, and its machine code.
 
     Raises:
         UnsupportedError: there is none.
     """
-    architecture = driver.architecture()
+    architecture, full = driver.architecture(), None
     for kernel in ways:
         code = nvrtc.compiled(kernel.source, architecture)
-        if not code.spilled:
+        if not code.spilled and code.registers < REGISTERS:
             return kernel, code
-    raise UnsupportedError(f"its weights take more registers than {architecture} has, however they are split")
+        if not code.spilled and full is None:
+            full = kernel, code
+    if full is None:
+        raise UnsupportedError(f"its weights take more registers than {architecture} has, however they are split")
+    return full
 
 
 def target_of(kernel: Kernel) -> str:

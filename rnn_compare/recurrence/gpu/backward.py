@@ -5,8 +5,9 @@ weights in registers.
 """
 
 from rnn_compare.recurrence.gpu.layout import Layout, Matrix, kept
+from rnn_compare.recurrence.gpu.part import Part
 from rnn_compare.recurrence.gpu.source import Kernel, Load, Pass
-from rnn_compare.recurrence.step.graph import Node
+from rnn_compare.recurrence.step.graph import LEAVES, Node
 
 
 def backward(layout: Layout, wanted: tuple[bool, ...]) -> list[Kernel]:
@@ -23,6 +24,8 @@ def backward(layout: Layout, wanted: tuple[bool, ...]) -> list[Kernel]:
 
 class _Backward(Pass):
     name = "backward"
+    single = 4
+    kinds = True, False
 
     def __init__(self, layout: Layout, wanted: tuple[bool, ...]) -> None:
         step = layout.step
@@ -47,11 +50,12 @@ class _Backward(Pass):
         names += [f"ys{i}" for i in range(len(step.outputs))] + [f"kept{i}" for i in self.of.separate]
         return names + [f"dys{i}" for i in range(len(step.outputs))] + [f"dlast{i}" for i in range(len(step.states))]
 
-    def kernel(self) -> Kernel:
+    def kernel(self, ahead: bool) -> Kernel:
         of, step = self.of, self.step
         inputs = [(f"dx{i}", step.inputs[i].width) for i in self.wanted]
         results = [name for name, _ in inputs] + [f"dcarry{i}" for i in range(len(step.states))]
         results += [f"dgiven_w{i}" for i in range(len(of.matrices))] + [f"dgiven_v{i}" for i in range(len(of.vectors))]
+        self.turns = 4 if ahead else 2
         body = self.start()
         for i, state in enumerate(step.states):
             body.append(f"float d{i} = {self.read(f'dlast{i}', state.width, 'place')};")
@@ -66,29 +70,57 @@ class _Backward(Pass):
                 array = f"kept{i}" if i in of.separate else f"ys{step.outputs.index(step.last[i])}"
                 loads.append(Load(f"s{i}", array, state.width, f"carry{i}"))
         loads += [Load(f"dy{i}", f"dys{i}", node.width) for i, node in enumerate(step.doutputs)]
-        inner = [*self.compute(), *self._add_up()]
-        inner += [self.write(f"dx{i}", self.value(step.dinputs[i]), step.inputs[i].width) for i in self.wanted]
-        inner += [f"const float before{i} = {self.value(node)};" for i, node in enumerate(step.dstates)]
-        inner += [f"d{i} = before{i};" for i in range(len(step.dstates))]
-        body += [self.barrier, *self.over_time(loads, inner, backward=True), *self.ends(inputs)]
+        first, inner, part, moves = self._ahead({load.name for load in loads}) if ahead else self._in_order()
+        inner += self._add_up(part)
+        inner += [self.write(f"dx{i}", part.value(step.dinputs[i]), step.inputs[i].width) for i in self.wanted]
+        inner += [f"const float before{i} = {part.value(node)};" for i, node in enumerate(step.dstates)]
+        inner += [f"d{i} = before{i};" for i in range(len(step.dstates))] + moves
+        body += [self.barrier, *self.over_time(loads, inner, True, first), *self.ends(inputs)]
         body += [self.write(f"dcarry{i}", f"d{i}", state.width, "place") for i, state in enumerate(step.states)]
         return self.source(results, body + self._write_gradients())
 
-    def _add_up(self) -> list[str]:
+    def _in_order(self) -> tuple[None, list[str], Part, list[str]]:
+        """Nothing before the loop, a step, what names its values, and nothing at a step's end."""
+        part = Part(self, self.order, self.names)
+        return None, self.together(part), part, []
+
+    def _ahead(self, loaded: set[str]) -> tuple[list[str], list[str], Part, list[str]]:
+        """What is computed before the loop, a step, what names its values, and what moves on at its end.
+
+        While a step's cotangents are computed, so are the values of the step before, which do not depend on them: two
+        chains of operations, neither of which waits for the other.
+        """
+        alone: dict[Node, bool] = {}
+        for node in self.order:
+            alone[node] = node.op != "cotangent" and all(alone[input_] for input_ in node.inputs)
+        values = [node for node in self.order if alone[node]]
+        first = Part(self, values, self.names, constant=False)
+        following = {node: f"next_{name}" if name in loaded else name for node, name in self.names.items()}
+        ahead = Part(self, values, following, prefix="next_n", rows="next_rows")
+        own = [node for node in values if node.op not in LEAVES]
+        behind = Part(self, [n for n in self.order if not alone[n]], self.names | {n: first.value(n) for n in own})
+        return (
+            self.together(first),
+            self.together(behind, ahead),
+            behind,
+            [f"{first.value(node)} = {ahead.value(node)};" for node in own],
+        )
+
+    def _add_up(self, part: Part) -> list[str]:
         lines = []
         for m, pairs in self.outer.items():
             sum_ = f"dw{self.of.matrices.index(m)}"
             for row, gradient in pairs:
-                value = self.value(gradient)
+                value = part.value(gradient)
                 if m.inputs == 1 or m.outputs == 1:
-                    lines.append(f"{sum_}[0] += {self.value(row)} * {value};")
+                    lines.append(f"{sum_}[0] += {part.value(row)} * {value};")
                     continue
                 lines += ["#pragma unroll", f"for (int i = 0; i < {kept(m.inputs, self.split) // 4}; ++i) {{"]
-                lines += [f"    const float4 four = {self.row(row)};"]
+                lines += [f"    const float4 four = {part.row(row)};"]
                 lines += [f"    {sum_}[4 * i + {j}] += four.{axis} * {value};" for j, axis in enumerate("xyzw")]
                 lines += ["}"]
         for i, vector in enumerate(self.of.vectors):
-            lines.append(f"dv{i} += {self.value(self.step.gradients[vector])};")
+            lines.append(f"dv{i} += {part.value(self.step.gradients[vector])};")
         return lines
 
     def _write_gradients(self) -> list[str]:

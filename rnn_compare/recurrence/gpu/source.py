@@ -1,63 +1,27 @@
-"""What both passes of a step have in common in CUDA C.
+"""What both passes of a step have in common in CUDA C: who a thread is, what it holds, the loop over time.
 
-Every value of the graph is a variable of each thread: that of its unit, or of the last unit for threads beyond, whose
-results nobody reads. Values that are multiplied go into `rows`, of which there are two in turn, so that a fast thread
-does not write the next step's before a slow one has read this step's.
-
-`float` and what ends in `f` are all that says how precise it is: F(0.1) is a number.
+Values that are multiplied go into `rows` in shared memory, of which there are several in turn, so that a fast thread
+does not write another step's before a slow one has read this step's.
 """
 
 import dataclasses
-import math
+import itertools
 from typing import NamedTuple
 
 from rnn_compare.recurrence.gpu.layout import SHARED, WARP, Layout, Matrix, kept, matrix
-from rnn_compare.recurrence.step.graph import LEAVES, Node, ancestors, is_constant
-from rnn_compare.recurrence.step.reverse import BOOLEAN
+from rnn_compare.recurrence.gpu.part import Part
+from rnn_compare.recurrence.step.graph import Node, UnsupportedError, ancestors, is_constant
 
-OPERATIONS = {
-    "add": "{0} + {1}",
-    "sub": "{0} - {1}",
-    "mul": "{0} * {1}",
-    "div": "{0} / {1}",
-    "neg": "-{0}",
-    "max": "{0} > {1} || {0} != {0} ? {0} : {1}",  # what is not a number wins, as in JAX
-    "min": "{0} < {1} || {0} != {0} ? {0} : {1}",
-    "abs": "fabsf({0})",
-    "sign": "{0} > 0 ? F(1.0) : {0} < 0 ? F(-1.0) : {0}",
-    "sqrt": "sqrtf({0})",
-    "rsqrt": "1 / sqrtf({0})",
-    "exp": "expf({0})",
-    "log": "logf({0})",
-    "log1p": "log1pf({0})",
-    "expm1": "expm1f({0})",
-    "tanh": "tanhf({0})",
-    "logistic": "logistic({0})",
-    "sin": "sinf({0})",
-    "cos": "cosf({0})",
-    "erf": "erff({0})",
-    "pow": "powf({0}, {1})",
-    "lt": "{0} < {1}",
-    "le": "{0} <= {1}",
-    "gt": "{0} > {1}",
-    "ge": "{0} >= {1}",
-    "eq": "{0} == {1}",
-    "ne": "{0} != {1}",
-    "and": "{0} && {1}",
-    "or": "{0} || {1}",
-    "not": "!{0}",
-    "select_n": "{0} ? {2} : {1}",
-    "stop_gradient": "{0}",
-    "custom": "{0}",
-}
 ROW = "const long long at = first + t * batch;"
 HEAD = """
 #ifndef F  // on a GPU
 #define F(number) number##f
-// Without a branch, which would keep several from being computed at once; wrong by 3 in the last place at most near 0.
+// Without a branch, which would keep several from being computed at once.
 static __device__ __forceinline__ float logistic(float x)
 {{
-    return __fdividef(1, 1 + __expf(-x));
+    float power;
+    asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(power) : "f"(x * -1.4426950408889634f));
+    return __fdividef(1, 1 + power);
 }}
 // Shared memory gets a number of global memory, some time before `await`.
 static __device__ __forceinline__ void fetch(float* to, const float* from)
@@ -124,9 +88,19 @@ class Load(NamedTuple):
 
 
 class Pass:
-    """What both passes share: who a thread is, what it holds, products, pointwise work."""
+    """What both passes share.
+
+    Attributes:
+        name: of the function.
+        kinds: whether a part of a step is computed a step ahead, in the ways in which it can be written, best first.
+        turns: how many steps' rows there are, a power of two.
+        single: the most units for which a thread had better compute its products alone, as was measured on an H200.
+    """
 
     name: str
+    kinds: tuple[bool, ...] = (False,)
+    turns = 2
+    single: int
 
     def __init__(self, layout: Layout, roots: list[Node], gradients: dict[Node, Node]) -> None:
         """What both passes share.
@@ -154,22 +128,33 @@ class Pass:
         self.names |= {node: f"x{i}" for i, node in enumerate(self.step.inputs)}
 
     def kernels(self) -> list[Kernel]:
-        """A kernel for each split that may fit; the first has the fewest threads."""
-        made = []
-        for split in self.of.splits(self.matrices, self.outer, len(self.vectors)):
-            self.split = split
+        """A kernel for each way and each split that may fit, best first.
+
+        Raises:
+            UnsupportedError: there is none.
+        """
+        made, refused = [], []
+        splits = self.of.splits(self.matrices, self.outer, len(self.vectors))
+        if self.of.units > self.single and splits[0] == 1:
+            splits = [*splits[1:], 1]
+        for ahead, self.split in itertools.product(self.kinds, splits):
             self.rows, self.floats = {}, 0
             for row in self.multiplied:
                 self.rows[row] = self.floats
                 self.floats += self.whole(row.width)
-            group = self.of.units * split
+            group = self.of.units * self.split
             self.sequences = max(1, WARP // group)
             self.threads = group * self.sequences
-            made.append(self.kernel())
+            try:
+                made.append(self.kernel(ahead))
+            except UnsupportedError as why:
+                refused.append(why)
+        if not made:
+            raise refused[0]
         return made
 
-    def kernel(self) -> Kernel:
-        """The kernel of the split that is set."""
+    def kernel(self, ahead: bool) -> Kernel:
+        """The kernel of the split that is set, see `kinds`."""
         raise NotImplementedError
 
     # What a pass works on.
@@ -202,7 +187,7 @@ class Pass:
         parameters += [f"const float* __restrict__ {name}" for name in self.operands()]
         parameters += [f"float* __restrict__ {name}" for name in results]
         head = [HEAD.format(split=self.split)]
-        head += [f'extern "C" __global__ void __launch_bounds__({self.threads}) {self.name}(']
+        head += [f'extern "C" __global__ void __launch_bounds__({self.threads}, 1) {self.name}(']
         head += [",\n".join(f"    {parameter}" for parameter in parameters) + ")", "{"]
         text = "\n".join([*head, *("    " + line for line in body), "}", ""])
         return Kernel(self.name, text, self.threads, self.sequences, self.shared)
@@ -243,7 +228,7 @@ class Pass:
 
     def stays(self, number: int) -> int:
         """Where a narrow matrix lies in shared memory, behind the rows: its column is the same for all units."""
-        return 2 * self.sequences * self.floats + sum(self.whole(m.inputs) for m in self.narrow[:number])
+        return self.turns * self.sequences * self.floats + sum(self.whole(m.inputs) for m in self.narrow[:number])
 
     def clamped(self, width: int) -> str:
         """A thread's unit of a value of a width, or the last."""
@@ -284,64 +269,20 @@ class Pass:
         """All threads of a sequence come so far."""
         return "__syncwarp();" if self.threads <= WARP else "__syncthreads();"
 
-    def row(self, node: Node) -> str:
-        """Where a row lies in shared memory, in fours."""
-        return f"rows[{self.rows[node] // 4} + i * {self.split} + lane]"
-
     # A step.
 
-    def compute(self) -> list[str]:
-        """All values of a step, round by round."""
-        level: dict[Node, int] = {}
-        for node in self.order:
-            behind = [level[input_] + (node.op == "product" and input_.width > 1) for input_ in node.inputs]
-            level[node] = max(behind, default=0)
-        lines = [f"float4* rows = shared + ((t & 1) * {self.sequences} + sequence) * {self.floats // 4};"]
-        for round_ in range(max(level.values(), default=0) + 1):
-            here = [node for node in self.order if level[node] == round_]
-            products: dict[Node, list[Node]] = {}
-            for node in here:
-                if node.op == "product" and node.inputs[0].width > 1:
-                    products.setdefault(node.inputs[0], []).append(node)
-            for row, columns in products.items():
-                lines += self._products(row, columns)
-            for node in here:
-                if node.op not in LEAVES and not (node.op == "product" and node.inputs[0].width > 1):
-                    lines.append(self._operation(node))
-            stored = [node for node in here if node in self.rows]
-            for node in stored:
-                guard = "lane == 0" if node.width == self.of.units else f"lane == 0 && unit < {node.width}"
-                lines.append(f"if ({guard}) ((float*)rows)[{self.rows[node]} + unit] = {self.value(node)};")
-            if stored:
-                lines.append(self.barrier)
+    def together(self, *parts: Part) -> list[str]:
+        """Parts of a step side by side, round by round, so that they wait together."""
+        lines = []
+        for rounds in itertools.zip_longest(*(part.rounds() for part in parts), fillvalue=([], [])):
+            lines += [line for values, _ in rounds for line in values]
+            stores = [line for _, stores in rounds for line in stores]
+            lines += [*stores, self.barrier] if stores else []
         return lines
 
-    def _products(self, row: Node, columns: list[Node]) -> list[str]:
-        lines = [f"float n{node.index} = 0;" for node in columns]
-        lines += ["#pragma unroll", f"for (int i = 0; i < {kept(row.width, self.split) // 4}; ++i) {{"]
-        lines += [f"    const float4 four = {self.row(row)};"]
-        for node in columns:
-            m = matrix(node)
-            weights = [f"w{self.matrices.index(m)}[4 * i + {j}]" for j in range(4)]
-            if m in self.narrow:
-                at = self.stays(self.narrow.index(m)) // 4
-                lines.append(f"    const float4 by{node.index} = shared[{at} + i * {self.split} + lane];")
-                weights = [f"by{node.index}.{axis}" for axis in "xyzw"]
-            lines += [f"    n{node.index} += four.{axis} * {w};" for axis, w in zip("xyzw", weights, strict=True)]
-        return [*lines, "}", *(f"n{node.index} = total(n{node.index});" for node in columns)]
-
-    def _operation(self, node: Node) -> str:
-        if node.op == "product":
-            text = f"{self.value(node.inputs[0])} * w{self.matrices.index(matrix(node))}[0]"
-        else:
-            text = OPERATIONS[node.op].format(*(self.value(input_) for input_ in node.inputs))
-        return f"const {'bool' if node.op in BOOLEAN else 'float'} n{node.index} = {text};"
-
-    def value(self, node: Node) -> str:
-        """A value, by its variable, or as a number."""
-        if node.op == "constant":
-            return number(node.value)
-        return self.names.get(node, f"n{node.index}")
+    def turn(self, now: str) -> str:
+        """Where the rows of a step are, by how many steps were before it."""
+        return f"all_rows + ({now} & {self.turns - 1}) * {self.sequences * self.floats // 4}"
 
     def read(self, name: str, width: int, at: str = "at") -> str:
         """A thread's unit of row `at` of an array."""
@@ -355,16 +296,25 @@ class Pass:
         """The inputs."""
         return [Load(f"x{i}", f"given_x{i}", node.width) for i, node in enumerate(self.step.inputs)]
 
-    def over_time(self, loads: list[Load], inner: list[str], backward: bool = False) -> list[str]:
+    def over_time(
+        self, loads: list[Load], inner: list[str], backward: bool = False, first: list[str] | None = None
+    ) -> list[str]:
         """A loop over time; what a step reads is asked for some steps before, so that none waits for memory.
 
         Args:
             loads: what it reads.
             inner: a step.
             backward: whether the last is first.
+            first: what is computed for the first step before the loop, if a step computes some of the next, with
+                variables that are named `next_`.
+
+        Raises:
+            UnsupportedError: there is not enough shared memory.
         """
-        count, ring = self.threads * len(loads), self.stays(len(self.narrow))
-        depth = next((d for d in (8, 4) if 4 * (ring + d * count) <= SHARED), 2)
+        count, ring, lead = self.threads * len(loads), self.stays(len(self.narrow)), 1 if first is None else 2
+        depth = next((d for d in (8, 4, 2) if 4 * (ring + d * count) <= SHARED and d > lead), None)
+        if depth is None:
+            raise UnsupportedError(f"{self.threads} threads take more than a GPU's shared memory")
         self.shared = 4 * max(4, ring + depth * count)
         when, on = ("end - 1 - now", "-=") if backward else ("now", "+=")
         lines = [f"float* const ring = (float*)shared + {ring} + threadIdx.x;"]
@@ -378,9 +328,19 @@ class Pass:
                 source = f"now < end - 1 ? {source} : first_{name}"
             fetches.append(f"        fetch(slot + {i * self.threads}, {source});")
             moves.append(f"        from_{name} {on} batch * {width};")
-        take = [f"next_{name} = ring[({{}} & {depth - 1}) * {count} + {i * self.threads}];" for i, (name, *_) in enumerate(loads)]
+        names = [name for name, *_ in loads]
+        taken = {name: f"ring[({{}} & {depth - 1}) * {count} + {i * self.threads}];" for i, name in enumerate(names)}
+        begin = [f"    const float {name} = next_{name};" for name in names]
+        move: list[str] = []
+        rows = "rows" if first is None else "next_rows"
+        if first is not None:
+            first = [*(f"float {name} = {text.format(0)}" for name, text in taken.items()), *first]
+            begin, move = [], [f"    {name} = next_{name};" for name in (*names, "rows")]
         return [
             *lines,
+            f"float4* const all_rows = shared + sequence * {self.floats // 4};",
+            f"float4* rows = {self.turn('0')};",
+            *([] if first is None else [f"float4* next_rows = {self.turn('1')};"]),
             "const auto ask = [&](int now) {",
             f"    float* const slot = ring + (now & {depth - 1}) * {count};",
             "    if (now < end) {",
@@ -391,15 +351,18 @@ class Pass:
             "};",
             "#pragma unroll 1",
             f"for (int now = 0; now < {depth - 1}; ++now) ask(now);",
-            f"await<{depth - 2}>();",
-            *(f"float {line.format(0)}" for line in take),
+            f"await<{depth - 1 - lead}>();",
+            *(first or []),
+            *(f"float next_{name} = {text.format(lead - 1)}" for name, text in taken.items()),
             "for (int now = 0; now < end; ++now) {",
-            *(f"    const float {name} = next_{name};" for name, *_ in loads),
+            *begin,
             f"    const int t = {when}; {ROW}",
             *("    " + line for line in inner),
             f"    ask(now + {depth - 1});",
-            f"    await<{depth - 2}>();",
-            *(f"    {line.format('now + 1')}" for line in take),
+            f"    await<{depth - 1 - lead}>();",
+            *move,
+            f"    {rows} = {self.turn(f'(now + {lead})')};",
+            *(f"    next_{name} = {text.format(f'now + {lead}')}" for name, text in taken.items()),
             "}",
         ]
 
@@ -409,10 +372,3 @@ class Pass:
             return []
         zeros = (f"    {self.write(name, '0', width)}" for name, width in names)
         return ["for (int t = end; t < steps; ++t) {", f"    {ROW}", *zeros, "}"]
-
-
-def number(value: float) -> str:
-    """A constant."""
-    if math.isfinite(value):
-        return f"F({value!r})"
-    return "NAN" if value != value else "INFINITY" if value > 0 else "-INFINITY"

@@ -24,7 +24,7 @@ struct alignas(4 * sizeof(float)) float4 { float x, y, z, w; };
 #define __shared__
 #define __forceinline__ inline
 #define __restrict__
-#define __launch_bounds__(threads)
+#define __launch_bounds__(...)
 
 static float4 shared[1 << 16];
 static Size threadIdx, blockIdx, blockDim;

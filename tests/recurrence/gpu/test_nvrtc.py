@@ -17,7 +17,7 @@ TOO_LARGE = {
     8: {"lstm_layer_norm": ("sm_120",)},
     16: {"lstm_layer_norm": ("sm_100", "sm_120")},
     32: dict.fromkeys(("lstm_layer_norm", "slstm"), ARCHITECTURES),
-    64: {"intersection_rnn": ("sm_100",)}
+    64: {"lem": ("sm_120",), "rhn": ("sm_120",)}
     | dict.fromkeys(
         (
             *("lstm_fgr", "lstm_projected", "lstm_residual", "lstm_layer_norm", "lstm_multiplicative", "slstm"),
