@@ -1,5 +1,10 @@
-"""What a run starts with: its data and its initial state, from its seed."""
+"""What a run starts with: its data and its initial state, from its seed.
 
+The processor makes them, also where JAX computes on a GPU: the same bits, and a GPU's compiler takes seconds for each
+initializer.
+"""
+
+from contextlib import AbstractContextManager, nullcontext
 from functools import cache, partial
 from typing import Any
 
@@ -17,23 +22,36 @@ from rnn_compare.training.step import TrainState
 DATA, WEIGHTS, HELD_OUT = 0, 1, 2
 
 
+def on_host() -> AbstractContextManager:
+    """Where what is computed is computed by the processor, if JAX has it."""
+    if jax.default_backend() == "cpu":
+        return nullcontext()
+    try:
+        return jax.default_device(jax.local_devices(backend="cpu")[0])
+    except RuntimeError:  # of platforms it was given others only
+        return nullcontext()
+
+
 @cache
 def data_program(sequences: int, length: int, window: int, lookahead: int) -> Any:
     """The compiled `make_batch` for a config's sizes; the numbers are traced, so it is one for all of them."""
     price = Price((1.0, 1.0), 1.0, 1.0, 1.0, 1.0, 1.0, sequences, length, window, lookahead)
-    return jax.jit(make_batch).lower(jax.random.key(0), price).compile()
+    with on_host():
+        return jax.jit(make_batch).lower(jax.random.key(0), price).compile()
 
 
 def init_batch(config: ConfigDict, seed: int, purpose: int = DATA) -> Batch:
     """The data of one run: those it trains on, or as many for another purpose."""
     data = config.data
     make = data_program(data.sequences, data.length, data.window, data.lookahead)
-    return make(jax.random.fold_in(jax.random.key(seed), purpose), Price(**data))
+    with on_host():
+        return make(jax.random.fold_in(jax.random.key(seed), purpose), Price(**data))
 
 
 def init_state(config: ConfigDict, seed: int) -> TrainState:
     """The state of one run before its first epoch."""
-    params = init_params(jax.random.fold_in(jax.random.key(seed), WEIGHTS), make_model(config))
+    with on_host():
+        params = init_params(jax.random.fold_in(jax.random.key(seed), WEIGHTS), make_model(config))
     hyper = Hyper(
         learning_rate=jnp.float32(config.optimizer.learning_rate),
         clip_norm=jnp.float32(config.optimizer.clip_norm),

@@ -15,7 +15,7 @@ from rnn_compare.training import optimizers
 from rnn_compare.training import program as programs
 from rnn_compare.training.optimizers import Hyper
 from rnn_compare.training.program import memory_needed, program
-from rnn_compare.training.start import init_batch, init_state, recipe
+from rnn_compare.training.start import data_program, init_batch, init_state, recipe
 from rnn_compare.training.step import METRICS, gradients, update
 from rnn_compare.training.trainer import Trainer
 
@@ -30,6 +30,16 @@ def fit(runs, stop_every=1000):
 
 def assert_same_bits(a, b):
     jax.tree.map(lambda x, y: np.testing.assert_array_equal(x, y), a, b)
+
+
+def test_the_processor_makes_the_start_also_where_jax_computes_elsewhere(tiny, monkeypatch):
+    here = init_batch(tiny, 3), init_state(tiny, 3)
+    host = []
+    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+    monkeypatch.setattr(jax, "local_devices", lambda backend: host.append(backend) or jax.devices())
+    data_program.cache_clear()
+    assert_same_bits((init_batch(tiny, 3), init_state(tiny, 3)), here)
+    assert set(host) == {"cpu"}
 
 
 @pytest.mark.parametrize("cell", [pytest.param("lstm", marks=pytest.mark.slow), "gru"])

@@ -99,13 +99,14 @@ def why_not(step: StepFunction, params: Any, x: Any, carry: Any) -> str | None:
 
 
 def fitting_kernels_of(step: Step, ending: bool = False) -> Kernels:
-    """As `kernels_of`, and compiled.
+    """As `kernels_of`, and compiled: with the gradients of all inputs, and with none.
 
     Raises:
         UnsupportedError: they do not fit in the registers of the GPU that JAX computes on.
     """
     kernels = kernels_of(step, ending)
-    for ways in (kernels.forward, kernels.backward((False,) * len(step.inputs))):
+    inputs = len(step.inputs)
+    for ways in (kernels.forward, kernels.backward((False,) * inputs), kernels.backward((True,) * inputs)):
         fitting(tuple(ways))
     return kernels
 

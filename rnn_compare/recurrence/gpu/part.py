@@ -7,14 +7,11 @@ results nobody reads. What is multiplied goes through shared memory.
 """
 
 import math
-from typing import TYPE_CHECKING
+from typing import Any
 
 from rnn_compare.recurrence.gpu.layout import kept, matrix
 from rnn_compare.recurrence.step.graph import LEAVES, Node
 from rnn_compare.recurrence.step.reverse import BOOLEAN
-
-if TYPE_CHECKING:
-    from rnn_compare.recurrence.gpu.source import Pass
 
 OPERATIONS = {
     "add": "{0} + {1}",
@@ -58,7 +55,7 @@ class Part:
 
     def __init__(
         self,
-        of: "Pass",
+        of: Any,
         nodes: list[Node],
         names: dict[Node, str],
         prefix: str = "n",
@@ -68,7 +65,7 @@ class Part:
         """Some values of a step.
 
         Args:
-            of: who the threads are, and what they hold.
+            of: the `source.Pass` that it is of: who the threads are, and what they hold.
             nodes: the values, each behind those that it is computed of.
             names: the variables of values that are there before.
             prefix: what its own variables begin with.

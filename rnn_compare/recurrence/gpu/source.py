@@ -137,7 +137,8 @@ class Pass:
         splits = self.of.splits(self.matrices, self.outer, len(self.vectors))
         if self.of.units > self.single and splits[0] == 1:
             splits = [*splits[1:], 1]
-        for ahead, self.split in itertools.product(self.kinds, splits):
+        for ahead, split in itertools.product(self.kinds, splits):
+            self.split = split
             self.rows, self.floats = {}, 0
             for row in self.multiplied:
                 self.rows[row] = self.floats

@@ -55,7 +55,7 @@ def fits(name, H, architecture):
     except UnsupportedError as error:
         assert "are more than a GPU's registers hold" in str(error)  # noqa: PT017
         return False
-    for ways in (made.forward, made.backward((False,))):
+    for ways in (made.forward, made.backward((False,)), made.backward((True,))):
         codes = (nvrtc.compiled(kernel.source, architecture) for kernel in ways)
         if (code := next((code for code in codes if not code.spilled), None)) is None:
             return False
