@@ -1,7 +1,7 @@
 """post8_league: the league's best six cells, its worst two and the LSTM at the post's full size, five seeds each.
 
 Command:  python -m rnn_compare.main --config=configs/post8_league.py
-Hardware: 2 CPU cores, 3 GB of memory.  Time: 90 minutes.
+Hardware: 2 CPU cores, 3 GB of memory.  Time: 75 minutes.
 Result:   experiments/post8_league/README.md
 """
 
