@@ -57,7 +57,7 @@ def trace(config):
     """Traces a training step of each of a study's cohorts, from its first and its last run; computes nothing."""
 
     def step(config, state, batch):
-        return update(state, *gradients(state.params, batch, make_model(config)), recipe(config))
+        return update(state, *gradients(state.params, batch, make_model(config)), recipe(config), make_model(config))
 
     for cohort in group(expand(config)):
         for run in (cohort[0], cohort[-1]):

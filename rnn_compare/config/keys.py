@@ -37,6 +37,7 @@ def constant(check: Check, meaning: str) -> Key:
 
 
 # What registers names, each looked up when a value is checked.
+TASK = Registered("rnn_compare.tasks:TASKS")
 CELL = Registered("rnn_compare.cells:CELLS")
 MATRIX = Registered("rnn_compare.cells.initializers:names", PAPER)
 BIAS = Registered("rnn_compare.cells.initializers:BIASES", PAPER)
@@ -47,6 +48,8 @@ BACKEND = Registered("rnn_compare.recurrence:BACKENDS", "auto")
 
 KEYS: dict[str, Key] = {
     "seeds": Key(1, whole(1), "runs of each setting; run s draws its data and weights from seed s", True),
+    "task.name": Key("price", TASK, "what is learnt"),
+    "task.horizon": Key(1, whole(1), "steps ahead that a forecast is for"),
     "data.sequences": Key(40, whole(1), "sequences in the batch (B)"),
     "data.length": Key(20_000, whole(1), "time steps that are trained on (T)"),
     "data.window": Key(1, whole(1), "inputs: price changes over the last 1 … window steps (F)"),

@@ -9,7 +9,7 @@ from ml_collections import ConfigDict
 
 from rnn_compare.config.checks import shown, words
 from rnn_compare.config.claims import EVERY_OTHER
-from rnn_compare.config.keys import CELL, KEYS, PAPER, checked, of_cells, unknown
+from rnn_compare.config.keys import CELL, KEYS, PAPER, TASK, checked, of_cells, unknown
 from rnn_compare.config.tree import axis_keys, base, compared_keys, contestants, leaves, set_value, settings
 from rnn_compare.console.errors import UserError
 
@@ -51,9 +51,8 @@ def validate(config: ConfigDict, registered: bool = True) -> ConfigDict:
     if registered:
         _check_compared(resolved)
     values = dict(leaves(resolved))
-    for setting in settings(resolved.sweep):
-        _check_together(values | setting)
     if registered:
+        _check_tasks(values)
         _check_of_cells(values, named)
     return resolved.lock()
 
@@ -133,12 +132,24 @@ def _twice(items: list) -> list:
     return [item for item, times in Counter(items).items() if times > 1]
 
 
-def _check_together(values: dict[str, Any]) -> None:
-    if values["data.window"] >= values["data.length"]:
-        raise UserError(
-            f"config.data.window is {values['data.window']}: it must be smaller than config.data.length, "
-            f"which is {values['data.length']}"
-        )
+def _check_tasks(values: dict[str, Any]) -> None:
+    """Complains about a setting of which no task can be made, or that sets what its task does not read."""
+    for setting in settings(values["sweep"]):
+        config = base()
+        for key, value in (values | setting).items():
+            set_value(config, key, value)
+        task = TASK.entry(config.task.name)
+        read = ("task.name", *task.keys)
+        for key, value in leaves(config):
+            if key.startswith(("task.", "data.")) and key not in read and value != KEYS[key].default:
+                raise UserError(
+                    f"config.{key} is {shown(value)} for the task {config.task.name}, which does not read it: "
+                    "leave it out"
+                )
+        try:
+            task.of(config)
+        except ValueError as error:
+            raise UserError(str(error)) from None
 
 
 def as_axes(sweep: Any) -> dict[str, Any]:

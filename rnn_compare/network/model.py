@@ -1,12 +1,13 @@
-"""One recurrent layer and a linear head for each position; the loss.
+"""One recurrent layer and the linear heads of a task; the loss.
 
-Axis sizes: T time, B batch, F features, H hidden units.
+Axis sizes: T time, B batch, F features, H hidden units, O outputs of all heads, S steps that are judged.
 """
 
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+import optax
 from flax import linen as nn
 from ml_collections import ConfigDict
 
@@ -15,11 +16,12 @@ from rnn_compare.cells.initializers import matrix
 from rnn_compare.config import PAPER
 from rnn_compare.network.readout import readout, squared_error
 from rnn_compare.recurrence import pick, recurrence
-from rnn_compare.tasks.price import ACTIONS
+from rnn_compare.tasks import make_task
+from rnn_compare.tasks.task import CROSS_ENTROPY
 
 
 class Model(nn.Module):
-    """A cell over time, then the heads `flat` (3 outputs), `short` (2) and `long` (2) on every hidden state.
+    """A cell over time, then a task's heads on every hidden state.
 
     Parameters: the cell's under `recurrent`, and for each head `kernel` (H, outputs) and `bias` (outputs,), which
     start as in Keras' Dense layer, glorot uniform and zero.
@@ -28,16 +30,20 @@ class Model(nn.Module):
         cell: the recurrent cell.
         features: size of the input (F).
         backend: how the recurrence is computed.
+        outputs: the heads' names, and how many outputs each has.
+        loss: as in `tasks.task.Task`.
     """
 
     cell: RecurrentCell
     features: int
     backend: str
+    outputs: tuple[tuple[str, int], ...]
+    loss: str
 
     def setup(self) -> None:
         """Declares the parameters."""
         self.recurrent = self.param("recurrent", self._start)
-        self.heads = [Head(self.cell.units, len(actions), name=name) for name, actions in ACTIONS.items()]
+        self.heads = [Head(self.cell.units, count, name=name) for name, count in self.outputs]
 
     def _start(self, key: jax.Array) -> Params:
         x = jnp.zeros((1, self.features))
@@ -49,17 +55,52 @@ class Model(nn.Module):
         return recurrence(self.cell, self.recurrent, x, carry, self.backend)[0]
 
     def head_parameters(self) -> tuple[jax.Array, jax.Array]:
-        """All heads side by side, (H, 7) and (7,): one product, so that the hidden states are read once."""
+        """All heads side by side, (H, O) and (O,): one product, so that the hidden states are read once."""
         kernel, bias = (jnp.concatenate(part, axis=-1) for part in zip(*(h() for h in self.heads), strict=True))
         return kernel, bias
 
     def __call__(self, x: jax.Array) -> jax.Array:
-        """Action values of every step, [T, B, F] -> [T, B, 7], in the order of `tasks.price.ACTIONS`."""
+        """The outputs of every step, [T, B, F] -> [T, B, O], heads in their order."""
         return readout(self.hidden(x), *self.head_parameters())
 
-    def squared_error(self, x: jax.Array, targets: jax.Array) -> jax.Array:
-        """Each output's mean squared error over T and B, [7]; targets [T, B, 7]."""
-        return squared_error(self.hidden(x), *self.head_parameters(), targets, self.backend)
+    def errors(self, x: jax.Array, targets: jax.Array) -> jax.Array:
+        """What `losses` are made of, means over the last S steps and B.
+
+        Args:
+            x: [T, B, F].
+            targets: as in `tasks.task.Batch`.
+
+        Returns:
+            Each output's mean squared error [O]; or the mean cross-entropy in nats and the share of wrong answers [2].
+        """
+        return self.errors_of(self.hidden(x), targets)
+
+    def errors_of(self, hidden: jax.Array, targets: jax.Array) -> jax.Array:
+        """The same of hidden states, [T, B, H]."""
+        if len(targets) < len(hidden):
+            hidden = hidden[-len(targets) :]
+        if self.loss == CROSS_ENTROPY:
+            values = readout(hidden, *self.head_parameters())
+            entropy = optax.softmax_cross_entropy_with_integer_labels(values, targets)
+            wrong = jnp.argmax(values, axis=-1) != targets
+            return jnp.stack([jnp.mean(entropy), jnp.mean(wrong.astype(entropy.dtype))])
+        return squared_error(hidden, *self.head_parameters(), targets, self.backend)
+
+    def losses(self, errors: jax.Array) -> dict[str, jax.Array]:
+        """What is logged of `errors`: `loss`, and each head's, whose sum it is (Keras' rule for several outputs)."""
+        if self.loss == CROSS_ENTROPY:
+            return {"loss": errors[0], "error_rate": errors[1]}
+        parts, start = {}, 0
+        for head, count in self.outputs:
+            parts[f"loss/{head}"] = jnp.mean(errors[start : start + count])
+            start += count
+        return {"loss": jnp.stack(list(parts.values())).sum(), **(parts if len(parts) > 1 else {})}
+
+    @property
+    def metrics(self) -> tuple[str, ...]:
+        """The names of what an update logs."""
+        parts = [f"loss/{head}" for head, _ in self.outputs] if len(self.outputs) > 1 else []
+        return ("loss", *(["error_rate"] if self.loss == CROSS_ENTROPY else parts), "grad_norm")
 
 
 class Head(nn.Module):
@@ -81,10 +122,9 @@ def make_model(config: ConfigDict) -> Model:
     Raises:
         ValueError: the config's backend cannot serve its cell here.
     """
-    cell = make_cell(config.model)
-    data = config.data
-    picked = pick(config.train.backend, cell, data.window, data.length, data.sequences)
-    return Model(cell, data.window, picked)
+    cell, task = make_cell(config.model), make_task(config)
+    picked = pick(config.train.backend, cell, task.features, task.steps, config.data.sequences)
+    return Model(cell, task.features, picked, task.heads, task.loss)
 
 
 def make_cell(model: ConfigDict) -> RecurrentCell:
@@ -97,19 +137,6 @@ def made_with(model: ConfigDict) -> dict[str, Any]:
     """What the cell of a config's section `model` starts with, and its own constants, by their keys there."""
     cell = make_cell(model)
     return {key: getattr(cell, key) for key in model if key != "units" and key in cell.__dataclass_fields__}
-
-
-def losses(squared_errors: jax.Array) -> dict[str, jax.Array]:
-    """Each head's mean squared error, and their sum as `loss` (Keras' rule for several outputs).
-
-    Args:
-        squared_errors: each output's, [7], in the order of `tasks.price.ACTIONS`.
-    """
-    parts, start = {}, 0
-    for head, actions in ACTIONS.items():
-        parts[f"loss/{head}"] = jnp.mean(squared_errors[start : start + len(actions)])
-        start += len(actions)
-    return {"loss": jnp.stack(list(parts.values())).sum(), **parts}
 
 
 def count_parameters(params: Any) -> int:

@@ -73,6 +73,7 @@ def draw(results: Results, judged: Judged, width: float = NARROW) -> dict[str, t
     }
     post = results.is_the_posts()
     pale = " Pale and wide: the two runs of the post's figure 3, whose setting this is." if post else ""
+    guess = " Dotted: who knows nothing of the inputs." if any(run.about.get("guess") for run in runs) else ""
     so_far = " An open circle: where a run is that has not ended." if results.unfinished else ""
     numbers = "" if results.single else " A setting's number is that of the table below."
     more = f" The first {figures.PANELS} of {len(groups)} settings." if len(groups) > figures.PANELS else ""
@@ -81,12 +82,12 @@ def draw(results: Results, judged: Judged, width: float = NARROW) -> dict[str, t
     stretches = [(run, stretch) for run, stretch in results.predictions if run.contestant in leading[:CURVES]]
     drawn: dict[str, tuple[Figure | None, str]] = {
         "loss": (
-            figures.loss(few, style, width, post),
+            figures.loss(few, style, results.task, width, post),
             "Loss over the epochs. Thick: the median over seeds; band: the middle half of the seeds; thin: every seed. "
-            f"A run counts until it diverges.{so_far}{pale}{more}{best}",
+            f"A run counts until it diverges.{guess}{so_far}{pale}{more}{best}",
         ),
         "loss_in_time": (
-            figures.loss(timed, style, width, seconds=results.epoch_seconds) if timed else None,
+            figures.loss(timed, style, results.task, width, seconds=results.epoch_seconds) if timed else None,
             "The same against minutes of training: epochs times the seconds that each takes, measured apart and in "
             f"turn. Where a thick line is lower, more was reached in that time.{more}{best}",
         ),
@@ -104,8 +105,8 @@ def draw(results: Results, judged: Judged, width: float = NARROW) -> dict[str, t
             f"The claim is true where it is shaded; dotted: no difference.{rows}",
         ),
         "predictions": (
-            figures.predictions({run.contestant: stretch for run, stretch in stretches}, style, width),
-            "The action values that networks predict on a sequence that none was trained on, and their targets: "
+            figures.predictions({run.contestant: stretch for run, stretch in stretches}, style, results.task, width),
+            f"What networks predict on sequences that none was trained on, and their targets ({results.task.unit}s): "
             f"{', '.join(run.name for run, _ in stretches)}, chosen for the lowest seed and not for the "
             "result.",
         ),

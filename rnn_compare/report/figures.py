@@ -23,7 +23,7 @@ from rnn_compare.statistics.measures import median
 from rnn_compare.statistics.paired import UNDECIDED
 from rnn_compare.statistics.paired import verdict as verdict_of
 from rnn_compare.statistics.ranking import Ranking
-from rnn_compare.tasks.price import ACTIONS
+from rnn_compare.tasks import Task
 
 PANELS, ROWS = 16, 60  # settings whose curves are drawn, and of which a figure has a row each
 
@@ -40,6 +40,7 @@ def figure_3() -> dict[str, np.ndarray]:
 def loss(
     groups: dict[str, list[Result]],
     style: Style,
+    task: type[Task],
     width: float = NARROW,
     post: bool = False,
     seconds: Callable[[Result], float] | None = None,
@@ -49,6 +50,7 @@ def loss(
     Args:
         groups: a setting's label -> its runs, none without a curve.
         style: of the study.
+        task: what is learnt.
         width: of the figure, inches.
         post: whether the setting is that of the post's figure 3, whose curves are drawn too.
         seconds: what an epoch of a run takes, if losses are drawn against minutes.
@@ -74,13 +76,15 @@ def loss(
             for run in own:
                 if not run.ended and not seconds:
                     _so_far(axes, run.curves["loss"], cell, style, _so_far_label(everything, cell))
+        if guesses := [run.about["guess"] for run in runs if run.about.get("guess")]:
+            axes.axhline(median(np.array(guesses)), color="black", linewidth=0.8, linestyle=":", label="guessing")
         axes.set_yscale("log")
         log_ticks(axes.yaxis, *axes.get_ylim())
         axes.grid(which="both", alpha=0.2)
     for axes in panels.flat[len(shown) :]:
         axes.set_axis_off()
     figure.supxlabel("minutes of training" if seconds else "epoch", fontsize=11)
-    figure.supylabel("loss (summed mean squared errors)", fontsize=11)
+    figure.supylabel(task.loss_in_words(), fontsize=11)
     handles = {line.get_label(): line for axes in panels.flat for line in axes.lines if line.get_label()[0] != "_"}
     one_column = (len(shown) > 1 and width == NARROW) or any(
         len(label) > (38 if width == NARROW else 60) for label in handles
@@ -250,12 +254,15 @@ def held_out(runs: list[Result], style: Style) -> Figure | None:
     return figure
 
 
-def predictions(stretches: dict[str, dict[str, np.ndarray]], style: Style, width: float = NARROW) -> Figure | None:
-    """Every output against its target over a stretch of a held-out sequence, under the price's changes.
+def predictions(
+    stretches: dict[str, dict[str, np.ndarray]], style: Style, task: type[Task], width: float = NARROW
+) -> Figure | None:
+    """Every output against its target over a stretch of held-out data, under the first input.
 
     Args:
         stretches: cell -> its stretch, see `held_out.HeldOut`; the same data for each cell.
         style: of the study.
+        task: what is learnt.
         width: of the figure, inches.
 
     Returns:
@@ -263,26 +270,27 @@ def predictions(stretches: dict[str, dict[str, np.ndarray]], style: Style, width
     """
     if not stretches:
         return None
-    outputs = [(head, action) for head, actions in ACTIONS.items() for action in actions]
-    columns = 1 if width == NARROW else 2
-    figure, panels = canvas(width, 10.5 / columns + 1, -(-(len(outputs) + 1) // columns), columns, sharex=True)
-    top, *heads = panels.T.flat
     first = next(iter(stretches.values()))
+    outputs = first["targets"].shape[1]
+    columns = 1 if width == NARROW or outputs == 1 else 2
+    rows = -(-(outputs + 1) // columns)
+    figure, panels = canvas(width, 10.5 / 8 * rows + 1, rows, columns, sharex=True)
+    top, *below = panels.T.flat
     top.plot(first["change"], color="black", linewidth=0.8)
-    top.set_title("price change", loc="left")
-    for i, ((head, action), axes) in enumerate(zip(outputs, heads, strict=True)):
+    top.set_title(task.first_input, loc="left")
+    for i, axes in zip(range(outputs), below, strict=False):
         axes.plot(first["targets"][:, i], color="black", linewidth=2.5, alpha=0.3, label="target")
         for cell, stretch in stretches.items():
             axes.plot(stretch["predictions"][:, i], color=style.colour(cell), linestyle=style.line(cell),
                       linewidth=1.2, label=cell)  # fmt: skip
-        axes.set_title(f"head {head}: {'stay' if action == head else 'go'} {action}", loc="left")
-        axes.sharey(heads[0])
+        axes.set_title(task.output(i), loc="left")
+        axes.sharey(below[0])
     for axes in panels.flat:
         axes.grid(alpha=0.2)
-    figure.supxlabel(f"time step, of the sequence's last {len(first['change'])}", fontsize=11)
-    handles, labels = heads[0].get_legend_handles_labels()
+    figure.supxlabel(f"{task.stretch} {len(first['change'])}", fontsize=11)
+    handles, labels = below[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside upper center", ncols=4, fontsize=10, frameon=False)
-    figure.supylabel("action value", fontsize=11)
+    figure.supylabel(task.unit, fontsize=11)
     return figure
 
 

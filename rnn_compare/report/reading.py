@@ -15,7 +15,6 @@ import numpy as np
 
 from rnn_compare.config import KEYS, UserError, base, compared_keys, set_value, settings, validate
 from rnn_compare.report.results import UNFINISHED, Result, Results, Speed
-from rnn_compare.tasks.price import OUTPUTS
 from rnn_compare.workdir.runs import DIVERGED, FAILED, FINISHED, as_json, complete, different_run
 from rnn_compare.workdir.tensorboard import read_events
 
@@ -135,7 +134,7 @@ def read_run(folder: Path, axes: list[str], compared: tuple[str, ...]) -> Result
     run = read(path, about, anew(folder))
     if run["status"] == FAILED:
         return Result(folder, run, {"loss": np.array([]), "seconds_per_epoch": np.array([])}, compared)
-    curves = read_arrays(folder / "curves.npz", {"loss": (), "seconds_per_epoch": ()})
+    curves = read_arrays(folder / "curves.npz", {"loss": 1, "seconds_per_epoch": 1})
     return Result(folder, run, curves, compared)
 
 
@@ -177,8 +176,7 @@ def read_predictions(folder: Path) -> dict[str, np.ndarray] | None:
         UserError: it is damaged.
     """
     path = folder / "predictions.npz"
-    shapes = {"predictions": (OUTPUTS,), "targets": (OUTPUTS,), "change": ()}
-    return read_arrays(path, shapes) if path.exists() else None
+    return read_arrays(path, {"predictions": 2, "targets": 2, "change": 1}) if path.exists() else None
 
 
 def read_environment(path: Path) -> dict[str, Any]:
@@ -224,12 +222,13 @@ def speed_of(about: dict[str, Any]) -> Speed:
     return Speed(about, arrays)
 
 
-def read_arrays(path: Path, shapes: dict[str, tuple[int, ...]]) -> dict[str, np.ndarray]:
+def read_arrays(path: Path, axes: dict[str, int]) -> dict[str, np.ndarray]:
     """The arrays of a run's .npz file.
 
     Args:
         path: the file.
-        shapes: name -> shape without the first axis, which they have in common, of those that must be there.
+        axes: name -> how many axes it has, of those that must be there; arrays of as many are of one shape, and all
+            have the first axis in common.
 
     Raises:
         UserError: it is missing or damaged.
@@ -242,8 +241,11 @@ def read_arrays(path: Path, shapes: dict[str, tuple[int, ...]]) -> dict[str, np.
                 found = {name: file[name] for name in file.files}
         except ValueError:
             raise ValueError("it holds something else than arrays of numbers") from None
-        rows = {len(found[name]) for name in shapes}
-        alike = len(rows) == 1 and all(found[name].shape[1:] == shape for name, shape in shapes.items())
+        shapes = {name: found[name].shape for name in axes}
+        of_one = len({shape[0] for shape in shapes.values()}) == 1 and len(set(shapes.values())) == len(
+            set(axes.values())
+        )
+        alike = of_one and all(len(shapes[name]) == count for name, count in axes.items())
         if not alike or any(array.dtype.kind not in "fiu" for array in found.values()):
             raise ValueError("its arrays are not of the kind that was written")
         return found

@@ -15,6 +15,7 @@ from rnn_compare.config.checks import words
 from rnn_compare.statistics.measures import measures
 from rnn_compare.statistics.paired import NOTHING, Paired, paired
 from rnn_compare.statistics.timing import ratio_of
+from rnn_compare.tasks import TASKS, Task
 from rnn_compare.workdir.runs import DEFAULTS, DIVERGED, FAILED, FINISHED, KERAS
 
 UNFINISHED = "unfinished"  # a run that has not ended; there is no run.json that says so
@@ -169,6 +170,11 @@ class Results(NamedTuple):
     def kind(self) -> str:
         """What contestants are, in a word."""
         return "cell" if compared_keys(self.config) == ("model.cell",) else "contestant"
+
+    @property
+    def task(self) -> type[Task]:
+        """What is learnt; of one that is not registered here only what all tasks have in common is known."""
+        return TASKS.get(self.config["task.name"], Task)
 
     @property
     def contestants(self) -> list[str]:

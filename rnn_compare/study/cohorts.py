@@ -11,6 +11,7 @@ from rnn_compare.config.checks import words
 from rnn_compare.network.model import made_with, make_model
 from rnn_compare.study.board import Show
 from rnn_compare.study.machine import most_open_files
+from rnn_compare.tasks import make_task
 from rnn_compare.training.program import memory_needed
 from rnn_compare.workdir.checkpoint import Checkpoints, Store
 from rnn_compare.workdir.runs import Run, identity
@@ -71,12 +72,14 @@ def split(cohort: Cohort, budget: int) -> list[Cohort]:
 def describe(cohort: Cohort) -> Iterator[str]:
     """What a cohort is going to do, in lines for a person."""
     config, R = cohort[0].config, len(cohort)
-    T, B, F, H = config.data.length, config.data.sequences, config.data.window, config.model.units
+    model, task, B, H = make_model(config), make_task(config), config.data.sequences, config.model.units
+    T, outputs = task.steps, sum(count for _, count in task.heads)
     memory = memory_needed(config, R) / 1e9
     yield f"{', '.join(run.name for run in cohort[:6])}{' …' if R > 6 else ''}"
     yield (
-        f"  {R} stacked run{'s'[: R > 1]} × {config.train.epochs} epochs; inputs [{T}, {B}, {F}] → {config.model.cell} "
-        f"[{T}, {B}, {H}] → 7 action values; backend {make_model(config).backend}, {memory:.2g} GB"
+        f"  {R} stacked run{'s'[: R > 1]} × {config.train.epochs} epochs; inputs [{T}, {B}, {task.features}] → "
+        f"{config.model.cell} [{T}, {B}, {H}] → {outputs} {task.unit}{'s'[: outputs > 1]}; backend {model.backend}, "
+        f"{memory:.2g} GB"
     )
     made = [made_with(run.config.model) for run in cohort]
     yield "  " + ", ".join(f"{key} {' or '.join(dict.fromkeys(words(of[key]) for of in made))}" for key in made[0])

@@ -10,7 +10,7 @@ from ml_collections import ConfigDict
 from rnn_compare.console.terminal import duration, say
 from rnn_compare.network.model import make_model
 from rnn_compare.study.cohorts import Cohort, title
-from rnn_compare.tasks.price import OUTPUTS
+from rnn_compare.tasks import make_task
 from rnn_compare.training.program import program, shapes
 
 AFFORDABLE = 20.0  # seconds that an epoch may take, by a guess that is on the high side, to be timed at full length
@@ -47,8 +47,8 @@ def seconds_per_epoch(config: ConfigDict, runs: int) -> float:
 
 def guessed(config: ConfigDict, runs: int) -> float:
     """Seconds that an epoch of so many runs takes, by the sizes alone."""
-    T, B, H = config.data.length, config.data.sequences, config.model.units
-    kernels = sum(leaf.size for leaf in jax.tree.leaves(shapes(config, 1)[0].params["recurrent"])) + OUTPUTS * H
+    T, B = make_task(config).steps, config.data.sequences
+    kernels = sum(leaf.size for leaf in jax.tree.leaves(shapes(config, 1)[0].params))
     seconds = 6 * T * B * kernels / SLOW
     return runs * (seconds + T * STEP * (make_model(config).backend == "scan"))
 

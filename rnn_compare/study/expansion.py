@@ -23,7 +23,7 @@ def expand(config: ConfigDict) -> list[Run]:
                 if key not in ("seeds", "sweep"):
                     set_value(resolved, key, setting.get(key, value))
             if resolved.model.parameters:
-                resolved.model.units = units_for(resolved.model, resolved.data.window)
+                resolved.model.units = units_for(resolved)
             runs.append(Run(run_name(resolved.model.cell, setting, seed), setting, seed, resolved.lock()))
     return runs
 

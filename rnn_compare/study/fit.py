@@ -169,7 +169,8 @@ def follow(
         for name, arrays in files.items():
             write_atomically(workdir / run.name / f"{name}.npz", as_npz(arrays))
         ended = {"status": DIVERGED if r in diverged else FINISHED, "diverged_at": diverged.get(r)}
-        about = {"parameters": trainer.parameters, "held_out": unseen.losses, "policy": unseen.policy}
+        about = {"parameters": trainer.parameters, "held_out": unseen.losses, "guess": unseen.guess}
+        about |= {"policy": unseen.worth} if unseen.worth else {}
         made = {"cell": made_with(run.config.model), "code": code[run.name] | package()}
         runs.write(run, workdir, **ended, **about, **made)
     forget_ended(workdir)

@@ -11,6 +11,7 @@ from rnn_compare.network.model import make_cell
 from rnn_compare.recurrence import shapes
 from rnn_compare.recurrence.gpu import race
 from rnn_compare.study.cohorts import group, title
+from rnn_compare.tasks import make_task
 from rnn_compare.workdir.runs import Run
 
 
@@ -45,7 +46,8 @@ def on_the_faster(runs: list[Run], workdir: Path) -> None:
 
 def raced(cohort: list[Run]) -> race.Race:
     """The race of a cohort's recurrence."""
-    config, data = cohort[0].config, cohort[0].config.data
+    config = cohort[0].config
+    task = make_task(config)
     cell = make_cell(config.model)
-    params, x, carry = shapes(cell, data.window, data.length, data.sequences)
+    params, x, carry = shapes(cell, task.features, task.steps, config.data.sequences)
     return race.race(cell.step, params, x, carry, len(cohort))

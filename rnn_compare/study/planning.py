@@ -15,6 +15,7 @@ from rnn_compare.network.model import made_with, make_cell, make_model
 from rnn_compare.study.cohorts import Cohort, describe, group, split
 from rnn_compare.study.launch import Call
 from rnn_compare.study.machine import cores, device_memory
+from rnn_compare.tasks import make_task
 from rnn_compare.training.fingerprint import edited, fingerprint
 from rnn_compare.training.program import bytes_of, memory_needed, shapes
 from rnn_compare.training.start import data_program
@@ -40,7 +41,7 @@ def check_models(runs: list[Run]) -> None:
             raise UserError(f"{what}: {error}") from None
     for config in (cohort[0].config for cohort in group(runs)):
         try:
-            make_cell(config.model).parameters(config.data.window)
+            make_cell(config.model).parameters(make_task(config).features)
         except ValueError as error:
             raise UserError(f"config.model.cell={config.model.cell} cannot be made: {error}") from None
         try:
@@ -119,19 +120,18 @@ def refuse_at_once(config: ConfigDict) -> None:
     """Complains about sizes that no machine like this holds, before anything is compiled or drawn.
 
     Counted is what must be there at the least: in training the state, the data, the hidden states and their gradient;
-    in making the data three arrays of all prices. Then the program that makes the data is asked, which is compiled in
+    in making the data what its task says. Then the program that makes the data is asked, which is compiled in
     any case.
 
     Raises:
         UserError: in one sentence.
     """
-    data, there = config.data, device_memory()
-    prices = 4 * (data.window + data.length + data.lookahead + 1) * data.sequences
-    refuse_beyond(there, 3 * prices, config, DATA)
+    task, there = make_task(config), device_memory()
+    refuse_beyond(there, task.least(), config, DATA)
     arrays = jax.tree.leaves(shapes(config, 1))
-    hidden = 4 * data.length * data.sequences * config.model.units
+    hidden = 4 * task.steps * config.data.sequences * config.model.units
     refuse_beyond(there, sum(array.size * array.dtype.itemsize for array in arrays) + 2 * hidden, config, TRAINING)
-    make = data_program(data.sequences, data.length, data.window, data.lookahead)
+    make = data_program(task)
     refuse_beyond(there, bytes_of(make), config, DATA)
 
 

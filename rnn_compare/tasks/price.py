@@ -7,29 +7,39 @@ of the post *Training Recurrent Neural Networks on Long Sequences* (11 Feb 2019)
 Axis sizes: T trained time steps, B sequences, F window.
 """
 
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, Self
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from flax import struct
+from ml_collections import ConfigDict
+
+from rnn_compare.tasks.task import Batch, Task, size
 
 # The seven action values, position by position: what can be done from it. Position values are 0, −1 and +1.
 POSITIONS = {"flat": 0.0, "short": -1.0, "long": 1.0}
 ACTIONS = {"flat": ("flat", "short", "long"), "short": ("short", "flat"), "long": ("long", "flat")}
-OUTPUTS = sum(len(actions) for actions in ACTIONS.values())
 
 
-class Batch(NamedTuple):
-    """What one run trains on: inputs [T, B, F] and targets [T, B, 7], float32."""
+class Price(Task):
+    """The config's section `data`."""
 
-    inputs: jax.Array
-    targets: jax.Array
-
-
-@struct.dataclass
-class Price:
-    """The config's `data` section. Its sizes are part of a compiled program; its numbers are traced."""
+    keys: ClassVar[tuple[str, ...]] = tuple(
+        f"data.{name}"
+        for name in (
+            *("periods", "angle_step", "noise_variance", "bias", "discount", "trade_cost"),
+            *("sequences", "length", "window", "lookahead"),
+        )
+    )
+    heads: ClassVar[tuple[tuple[str, int], ...]] = tuple((head, len(actions)) for head, actions in ACTIONS.items())
+    fresh: ClassVar[bool] = False
+    unit: ClassVar[str] = "action value"
+    names: ClassVar[tuple[str, ...]] = tuple(
+        f"head {head}: {'stay' if action == head else 'go'} {action}"
+        for head, actions in ACTIONS.items()
+        for action in actions
+    )
+    first_input: ClassVar[str] = "price change"
 
     periods: Any
     angle_step: Any
@@ -37,10 +47,46 @@ class Price:
     bias: Any
     discount: Any
     trade_cost: Any
-    sequences: int = struct.field(pytree_node=False)
-    length: int = struct.field(pytree_node=False)
-    window: int = struct.field(pytree_node=False)
-    lookahead: int = struct.field(pytree_node=False)
+    sequences: int = size()
+    length: int = size()
+    window: int = size()
+    lookahead: int = size()
+
+    @classmethod
+    def of(cls, config: ConfigDict) -> Self:
+        """See `Task.of`."""
+        data = config.data
+        if data.window >= data.length:
+            raise ValueError(
+                f"config.data.window is {data.window}: it must be smaller than config.data.length, "
+                f"which is {data.length}"
+            )
+        return cls(**data)
+
+    @property
+    def features(self) -> int:
+        """The window."""
+        return self.window
+
+    @property
+    def steps(self) -> int:
+        """The length."""
+        return self.length
+
+    def batch(self, key: jax.Array) -> Batch:
+        """See `make_batch`."""
+        return make_batch(key, self)
+
+    def least(self) -> int:
+        """Three arrays of all prices."""
+        return 3 * 4 * (self.window + self.length + self.lookahead + 1) * self.sequences
+
+    def worth(self, values: jax.Array, inputs: jax.Array) -> dict[str, jax.Array]:
+        """The profit and the trades of `play`, and `best_profit`; each [B], per 1,000 steps."""
+        change = inputs[1:, :, 0]  # that of row t + 1 is the change from step t to the next
+        profit, trades = play(values[:-1], change, self.trade_cost)
+        found = {"profit": profit, "trades": trades, "best_profit": best_profit(change, self.trade_cost)}
+        return {name: 1000 * value / len(change) for name, value in found.items()}
 
 
 def prices(key: jax.Array, config: Price, steps: int) -> jax.Array:

@@ -18,10 +18,11 @@ from ml_collections import ConfigDict, FrozenConfigDict
 
 from rnn_compare.config import KEYS, leaves, set_value
 from rnn_compare.network.model import Model, make_model
-from rnn_compare.tasks.price import Batch, Price, make_batch
+from rnn_compare.tasks import make_task
+from rnn_compare.tasks.task import Batch
 from rnn_compare.training.optimizers import Recipe
-from rnn_compare.training.start import init_state, recipe
-from rnn_compare.training.step import METRICS, TrainState, gradients, update
+from rnn_compare.training.start import Source, init_state, recipe, source
+from rnn_compare.training.step import TrainState, gradients, update
 
 MOST_MAPPINGS = 65_530
 
@@ -63,13 +64,19 @@ def stacked_runs(tree: Any) -> int:
 
 @partial(jax.jit, static_argnames=("model", "optimizer", "most"), donate_argnames="state")
 def train_chunk(
-    state: TrainState, batch: Batch, epochs: jax.Array, runs: jax.Array, model: Model, optimizer: Recipe, most: int
+    state: TrainState,
+    data: Batch | Source,
+    epochs: jax.Array,
+    runs: jax.Array,
+    model: Model,
+    optimizer: Recipe,
+    most: int,
 ) -> tuple[TrainState, dict[str, jax.Array]]:
     """Several epochs of a whole cohort in one dispatch.
 
     Args:
         state: the cohort's state, donated.
-        batch: the cohort's data, leaves [R, T, B, ...].
+        data: the cohort's batches, leaves [R, T, B, ...], or what each epoch draws them from.
         epochs: how many, a traced integer of at most `most`, so that a shorter last chunk recompiles nothing.
         runs: how many, R, traced as well; see `over_runs`.
         model: shared by the cohort.
@@ -80,16 +87,17 @@ def train_chunk(
         The new state and the metrics [most, R], of which the first `epochs` rows are filled.
     """
 
-    def on_one_device(state: TrainState, batch: Batch, epochs: jax.Array, runs: jax.Array) -> tuple:
+    def on_one_device(state: TrainState, data: Batch | Source, epochs: jax.Array, runs: jax.Array) -> tuple:
         heavy = over_runs(partial(gradients, model=model), runs, fused=model.backend != "scan")
-        light = over_runs(partial(update, optimizer=optimizer), runs)
+        light = over_runs(partial(update, optimizer=optimizer, model=model), runs)
 
         def epoch(i: jax.Array, carry: tuple) -> tuple:
             state, curves = carry
+            batch = over_runs(lambda source: source.batch(i), runs)(data) if isinstance(data, Source) else data
             state, metrics = light(state, *heavy(state.params, batch))
             return state, {name: curves[name].at[i].set(metrics[name]) for name in curves}
 
-        curves = {name: jnp.full((most, *state.finite.shape), jnp.nan) for name in METRICS}
+        curves = {name: jnp.full((most, *state.finite.shape), jnp.nan) for name in model.metrics}
         return jax.lax.fori_loop(0, epochs, epoch, (state, curves))
 
     mesh = devices_for(stacked_runs(state))
@@ -100,7 +108,7 @@ def train_chunk(
         out_specs=(P("runs"), P(None, "runs")),
         check_vma=False,
     )
-    return each(state, batch, epochs, runs // mesh.size)
+    return each(state, data, epochs, runs // mesh.size)
 
 
 def devices_for(runs: int) -> Mesh:
@@ -110,10 +118,11 @@ def devices_for(runs: int) -> Mesh:
     return Mesh(np.array(devices[:most]), ("runs",))
 
 
-def shapes(config: ConfigDict, runs: int) -> tuple[TrainState, Batch]:
+def shapes(config: ConfigDict, runs: int) -> tuple[TrainState, Batch | Source]:
     """What a cohort of so many runs trains with: shapes, types and places, and no numbers."""
-    data = Price(**config.data)
-    one = jax.eval_shape(lambda: (init_state(config, 0), make_batch(jax.random.key(0), data)))
+    task = make_task(config)
+    key = jax.random.key(0)
+    one = jax.eval_shape(lambda: (init_state(config, 0), source(task, key) if task.fresh else task.batch(key)))
     placed = NamedSharding(devices_for(runs), P("runs"))
     return jax.tree.map(lambda leaf: jax.ShapeDtypeStruct((runs, *leaf.shape), leaf.dtype, sharding=placed), one)
 

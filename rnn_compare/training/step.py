@@ -11,12 +11,10 @@ import jax.numpy as jnp
 import optax
 from flax import struct
 
-from rnn_compare.network.model import Model, losses
-from rnn_compare.tasks.price import Batch
+from rnn_compare.network.model import Model
+from rnn_compare.tasks.task import Batch
 from rnn_compare.training import optimizers
 from rnn_compare.training.optimizers import Hyper, Recipe
-
-METRICS = ("loss", "loss/flat", "loss/short", "loss/long", "grad_norm")
 
 
 class TrainState(struct.PyTreeNode):
@@ -42,19 +40,19 @@ def gradients(params: Any, batch: Batch, model: Model) -> tuple[jax.Array, Any]:
     """The heavy half of one run's training step: forward and backward over the whole batch. Pure.
 
     Returns:
-        Each output's mean squared error [7], and the gradients of the loss, shaped as `params`.
+        What `Model.errors` says, and the gradients of the loss, shaped as `params`.
     """
 
     def loss(params: Any) -> tuple[jax.Array, jax.Array]:
-        errors: Any = model.apply({"params": params}, *batch, method="squared_error")
-        return losses(errors)["loss"], errors
+        errors: Any = model.apply({"params": params}, *batch, method="errors")
+        return model.losses(errors)["loss"], errors
 
     (_, errors), grads = jax.value_and_grad(loss, has_aux=True)(params)
     return errors, grads
 
 
 def update(
-    state: TrainState, errors: jax.Array, grads: Any, optimizer: Recipe
+    state: TrainState, errors: jax.Array, grads: Any, optimizer: Recipe, model: Model
 ) -> tuple[TrainState, dict[str, jax.Array]]:
     """The light half: clip, the update rule, and what is logged. Pure.
 
@@ -62,7 +60,7 @@ def update(
         The new state, and the metrics of the parameters before the update. `grad_norm` is that before clipping.
         A run has diverged once its loss or an entry of its gradient is not finite.
     """
-    metrics = losses(errors) | {"grad_norm": optimizers.norm(grads)}
+    metrics = model.losses(errors) | {"grad_norm": optimizers.norm(grads)}
     updates, opt_state = optimizers.make(optimizer, state.hyper).update(grads, state.opt_state, state.params)
     entries = jnp.stack([jnp.isfinite(leaf).all() for leaf in jax.tree.leaves(grads)]).all()
     finite = state.finite & jnp.isfinite(metrics["loss"]) & entries

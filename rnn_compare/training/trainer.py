@@ -11,7 +11,7 @@ from jax.sharding import PartitionSpec as P
 from ml_collections import ConfigDict
 
 from rnn_compare.training.program import devices_for, program, stacked_runs
-from rnn_compare.training.start import init_batch, init_state
+from rnn_compare.training.start import Source, init_data, init_state
 
 
 class Chunk(NamedTuple):
@@ -19,7 +19,7 @@ class Chunk(NamedTuple):
 
     Attributes:
         start: the first epoch of the chunk, counted from 0.
-        metrics: name in `METRICS` -> values before each update, [epochs, R]; NaN once a run has diverged.
+        metrics: name in `Model.metrics` -> values before each update, [epochs, R]; NaN once a run has diverged.
         params: the parameters after the chunk; leaves [R, ...].
     """
 
@@ -41,7 +41,7 @@ class Trainer:
         config = runs[0][0]
         self._config = config
         placed = NamedSharding(devices_for(len(runs)), P("runs"))
-        self._batch = jax.device_put(_stack([init_batch(config, seed) for config, seed in runs]), placed)
+        self._data = jax.device_put(_stack([init_data(config, seed) for config, seed in runs]), placed)
         self._state = jax.device_put(_stack([init_state(config, seed) for config, seed in runs]), placed)
         self.parameters = sum(leaf[0].size for leaf in jax.tree.leaves(self._state.params))
         self.epoch = 0
@@ -76,7 +76,10 @@ class Trainer:
 
     def advance(self, epochs: int) -> dict[str, jax.Array]:
         """Dispatches up to `train.chunk` epochs of up to `train.epochs`; of the metrics' rows, `epochs` are filled."""
-        self._state, curves = self._program(self._state, self._batch, epochs, stacked_runs(self._state))
+        data = self._data
+        if isinstance(data, Source):
+            data = data._replace(epoch=jnp.full_like(data.epoch, self.epoch))
+        self._state, curves = self._program(self._state, data, epochs, stacked_runs(self._state))
         return curves
 
     def fit(self, stop_every: int) -> Iterator[Chunk]:

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from rnn_compare import config as base
-from rnn_compare.network.model import count_parameters, losses, made_with, make_cell, make_model
+from rnn_compare.network.model import count_parameters, made_with, make_cell, make_model
 
 
 @pytest.mark.parametrize(("cell", "count"), [("lstm", 1335), ("gru", 1031)])
@@ -34,10 +34,10 @@ def test_heads_are_separate_dense_layers(tiny):
     assert np.abs(params["flat"]["kernel"]).max() <= limit
 
 
-def test_loss_is_the_sum_of_the_heads_mean_squared_errors():
+def test_loss_is_the_sum_of_the_heads_mean_squared_errors(tiny):
     errors = np.arange(1.0, 8.0)
     expected = {"loss/flat": 2.0, "loss/short": 4.5, "loss/long": 6.5, "loss": 13.0}
-    assert {name: float(value) for name, value in losses(jnp.asarray(errors)).items()} == expected
+    assert {name: float(value) for name, value in make_model(tiny).losses(jnp.asarray(errors)).items()} == expected
 
 
 def test_training_and_predicting_see_the_same_errors(tiny):
@@ -46,7 +46,7 @@ def test_training_and_predicting_see_the_same_errors(tiny):
     x, targets = rng.normal(size=(50, 3, 1)).astype(np.float32), rng.normal(size=(50, 3, 7)).astype(np.float32)
     params = model.init(jax.random.key(0), x)
     expected = np.square(np.float64(model.apply(params, x)) - targets).mean(axis=(0, 1))
-    np.testing.assert_allclose(model.apply(params, x, targets, method="squared_error"), expected, rtol=1e-6)
+    np.testing.assert_allclose(model.apply(params, x, targets, method="errors"), expected, rtol=1e-6)
 
 
 def test_a_cell_is_made_as_the_config_says_and_else_as_its_class_does():

@@ -9,6 +9,7 @@ from rnn_compare.report import figures
 from rnn_compare.report.plotting import COLOURS, WIDE, Style
 from rnn_compare.report.reading import load
 from rnn_compare.statistics.ranking import compare
+from rnn_compare.tasks.price import Price
 
 
 def test_figure_3_is_the_whole_curve():
@@ -21,7 +22,7 @@ def test_figure_3_is_the_whole_curve():
 def test_the_loss_figure_has_every_seed_the_median_the_middle_half_and_the_reference(study):
     study.lose("lstm-s4")
     runs = load(study.folder).runs
-    axes = figures.loss({"all": runs}, Style(runs), post=True).axes[0]
+    axes = figures.loss({"all": runs}, Style(runs), Price, post=True).axes[0]
     lines = {line.get_label(): line for line in axes.lines}
     assert "LSTM, median of 10 seeds (1 diverged)" in lines
     median = lines["GRU, median of 10 seeds"]
@@ -38,7 +39,7 @@ def test_the_loss_figure_has_every_seed_the_median_the_middle_half_and_the_refer
 def test_of_several_settings_the_loss_figure_shows_no_curve_of_the_post(study):
     study.lose("lstm-s4")
     runs = load(study.folder).runs
-    figure = figures.loss({f"#{i} periods 40 + 200, window 1": runs for i in range(20)}, Style(runs))
+    figure = figures.loss({f"#{i} periods 40 + 200, window 1": runs for i in range(20)}, Style(runs), Price)
     panels = [axes for axes in figure.axes if axes.lines]
     assert len(panels) == figures.PANELS == 16
     assert {len(axes.lines) for axes in panels} == {2 + 20}
@@ -68,7 +69,7 @@ def test_a_prediction_is_drawn_as_a_prediction_and_a_target_as_a_target(study):
     runs = load(study.folder).runs
     stretch = {"targets": np.full((30, 7), 1.0), "predictions": np.full((30, 7), 2.0), "change": np.full(30, 3.0)}
     figure = figures.predictions({"lstm": stretch, "gru": stretch | {"predictions": stretch["predictions"] + 1}},
-                                 Style(runs))  # fmt: skip
+                                 Style(runs), Price)  # fmt: skip
     change, *heads = figure.axes
     assert set(change.lines[0].get_ydata()) == {3}
     assert len(heads) == 7

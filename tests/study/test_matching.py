@@ -19,9 +19,9 @@ def by_hand(cell, units, window):
 @pytest.mark.parametrize("cell", ["lstm", "gru"])
 @pytest.mark.parametrize(("parameters", "window"), [(1, 1), (1031, 1), (1335, 1), (1335, 4), (100_000, 1)])
 def test_no_other_number_of_units_comes_nearer(cell, parameters, window):
-    model = base.base().model
-    model.cell, model.parameters = cell, parameters
-    found = units_for(model, window)
+    config = base.base()
+    config.model.cell, config.model.parameters, config.data.window = cell, parameters, window
+    found = units_for(config)
     assert found == min(range(1, 300), key=lambda units: abs(by_hand(cell, units, window) - parameters))
 
 

@@ -20,10 +20,10 @@ def test_one_program_per_cohort_and_one_for_all_data(tiny, tmp_path, monkeypatch
     tiny.model.units, tiny.seeds = 7, 3  # sizes of this test alone: what others compiled would not be counted
     tiny.data.length = 23
     tiny.sweep = {"model.cell": ("lstm", "gru", "gru_reset_before"), "data.discount": (0.5, 0.6, 0.7)}
-    before = program._compiled.cache_info().misses, start.data_program.cache_info().misses
+    before = program._compiled.cache_info().misses, start._data_program.cache_info().misses
     assert execute(validate(tiny), tmp_path, dry_run=False)
     assert program._compiled.cache_info().misses - before[0] == 3
-    assert start.data_program.cache_info().misses - before[1] == 1
+    assert start._data_program.cache_info().misses - before[1] == 1
 
 
 @pytest.mark.parametrize(

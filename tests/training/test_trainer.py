@@ -10,13 +10,13 @@ import pytest
 
 from rnn_compare import config as base
 from rnn_compare.config import validate
-from rnn_compare.network.model import losses, make_model
+from rnn_compare.network.model import make_model
 from rnn_compare.training import optimizers
 from rnn_compare.training import program as programs
 from rnn_compare.training.optimizers import Hyper
 from rnn_compare.training.program import memory_needed, program
-from rnn_compare.training.start import data_program, init_batch, init_state, recipe
-from rnn_compare.training.step import METRICS, gradients, update
+from rnn_compare.training.start import _data_program, init_batch, init_state, recipe
+from rnn_compare.training.step import gradients, update
 from rnn_compare.training.trainer import Trainer
 
 
@@ -25,7 +25,7 @@ def fit(runs, stop_every=1000):
     cohort = Trainer(runs)
     cohort.compile()
     chunks = list(cohort.fit(stop_every))
-    return {name: np.concatenate([c.metrics[name] for c in chunks]) for name in METRICS}, chunks[-1].params
+    return {name: np.concatenate([c.metrics[name] for c in chunks]) for name in chunks[0].metrics}, chunks[-1].params
 
 
 def assert_same_bits(a, b):
@@ -37,7 +37,7 @@ def test_the_processor_makes_the_start_also_where_jax_computes_elsewhere(tiny, m
     host = []
     monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
     monkeypatch.setattr(jax, "local_devices", lambda backend: host.append(backend) or jax.devices())
-    data_program.cache_clear()
+    _data_program.cache_clear()
     assert_same_bits((init_batch(tiny, 3), init_state(tiny, 3)), here)
     assert set(host) == {"cpu"}
 
@@ -56,9 +56,9 @@ def test_training_is_the_plain_loop(cell, tiny):
     @jax.jit
     @jax.value_and_grad
     def loss_and_gradient(params):
-        return losses(jnp.mean((model.apply({"params": params}, batch.inputs) - batch.targets) ** 2, axis=(0, 1)))[
-            "loss"
-        ]
+        return model.losses(
+            jnp.mean((model.apply({"params": params}, batch.inputs) - batch.targets) ** 2, axis=(0, 1))
+        )["loss"]
 
     for _ in range(config.train.epochs):
         value, grads = loss_and_gradient(expected)
@@ -147,7 +147,7 @@ def test_a_diverged_run_keeps_the_last_parameters_that_gave_a_finite_loss(tiny):
     errors, grads = gradients(jax.tree.map(lambda leaf: leaf[0], params), init_batch(config, 0), make_model(config))
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves((errors, grads)))
     last = np.flatnonzero(np.isfinite(curves["loss"][:, 0]))[-1]
-    assert losses(errors)["loss"] == pytest.approx(curves["loss"][last, 0], rel=1e-6)
+    assert make_model(config).losses(errors)["loss"] == pytest.approx(curves["loss"][last, 0], rel=1e-6)
 
 
 def test_runs_that_differ_in_numbers_share_a_program_and_a_long_chunk_costs_no_memory(tiny):
@@ -184,8 +184,8 @@ def test_post8_starts_near_predicting_zero():
     config = validate(base.base())
     for seed, zero in ((0, 4.66), (8, 2.68)):
         model, params = make_model(config), init_state(config, seed).params
-        errors = model.apply({"params": params}, *init_batch(config, seed), method="squared_error")
-        assert losses(errors)["loss"] == pytest.approx(zero, rel=0.02)
+        errors = model.apply({"params": params}, *init_batch(config, seed), method="errors")
+        assert model.losses(errors)["loss"] == pytest.approx(zero, rel=0.02)
 
 
 @pytest.mark.parametrize(
@@ -218,7 +218,7 @@ def test_runs_are_shared_out_among_devices_and_keep_their_bits(tmp_path):
     program = """
 import jax, numpy as np, sys
 from rnn_compare import config as base
-from rnn_compare.training.program import METRICS, devices_for
+from rnn_compare.training.program import devices_for
 from rnn_compare.training.trainer import Trainer
 config = base.base()
 config.data.sequences, config.data.length, config.data.lookahead, config.model.units = 3, 20, 5, 4
@@ -239,7 +239,7 @@ np.savez(sys.argv[1], **chunk.metrics)
         said[devices] = result.stdout.split()
     assert said == {1: ["1", "1", "1", "1"], 4: ["4", "3", "4", "1"]}
     one, four = (np.load(tmp_path / f"{devices}.npz") for devices in (1, 4))
-    assert_same_bits({name: one[name] for name in METRICS}, {name: four[name] for name in METRICS})
+    assert_same_bits(dict(one), dict(four))
 
 
 def test_a_gradient_is_finite_as_long_as_its_entries_are(tiny):
@@ -247,7 +247,7 @@ def test_a_gradient_is_finite_as_long_as_its_entries_are(tiny):
     config = validate(tiny)
     state = init_state(config, 0)
     huge = jax.tree.map(lambda leaf: jnp.full_like(leaf, 1.9e20), state.params)
-    after, metrics = update(state, jnp.ones(7), huge, recipe(config))
+    after, metrics = update(state, jnp.ones(7), huge, recipe(config), make_model(config))
     entries = sum(leaf.size for leaf in jax.tree.leaves(huge))
     assert after.finite
     assert metrics["grad_norm"] == pytest.approx(1.9e20 * np.sqrt(entries), rel=1e-5)
@@ -255,6 +255,6 @@ def test_a_gradient_is_finite_as_long_as_its_entries_are(tiny):
     assert min(jax.tree.leaves(moved)) > 0
     for bad in (jnp.inf, jnp.nan):
         huge["flat"]["bias"] = huge["flat"]["bias"].at[1].set(bad)
-        stopped, metrics = update(state, jnp.ones(7), huge, recipe(config))
+        stopped, metrics = update(state, jnp.ones(7), huge, recipe(config), make_model(config))
         assert not stopped.finite
         assert np.isnan(metrics["loss"])

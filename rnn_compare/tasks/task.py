@@ -1,0 +1,120 @@
+"""What a task is: sequences to learn from, and what counts on them.
+
+Axis sizes: T time steps, B sequences, F inputs, S judged steps (the last ones), O outputs, C classes.
+"""
+
+from typing import Any, ClassVar, NamedTuple, Self
+
+import jax
+import numpy as np
+from flax import struct
+from ml_collections import ConfigDict
+
+SQUARED_ERROR, CROSS_ENTROPY = "squared_error", "cross_entropy"
+
+
+class Batch(NamedTuple):
+    """What one run learns from, or is judged by.
+
+    Attributes:
+        inputs: [T, B, F], float32.
+        targets: of the last S steps: [S, B, O] float32 for a squared error, [S, B] int32, a class each, for a
+            cross-entropy.
+    """
+
+    inputs: jax.Array
+    targets: jax.Array
+
+
+class Task(struct.PyTreeNode):
+    """A task: what its sizes are is part of a compiled program, its numbers are traced.
+
+    A subclass has fields for both (sizes are `size()`), `of` that reads them off a config, `batch`, and what is said
+    below where it differs.
+
+    Attributes:
+        keys: of the config that it reads, of those in `task` and `data`.
+        heads: names of the linear heads, and how many outputs each has; a loss of several heads is their sum.
+        loss: `SQUARED_ERROR` or `CROSS_ENTROPY`.
+        fresh: whether every update draws new sequences; otherwise a run has one batch.
+        unit: what an output is called.
+        names: of the outputs, for people.
+        first_input: what the first input is called.
+        stretch: what judged steps are that follow one another, "of" how many is said behind.
+    """
+
+    keys: ClassVar[tuple[str, ...]] = ("data.length", "data.sequences")
+    heads: ClassVar[tuple[tuple[str, int], ...]] = (("head", 1),)
+    loss: ClassVar[str] = SQUARED_ERROR
+    fresh: ClassVar[bool] = True
+    unit: ClassVar[str] = "output"
+    names: ClassVar[tuple[str, ...]] = ()
+    first_input: ClassVar[str] = "first input"
+    stretch: ClassVar[str] = "time step, of the sequence's last"
+
+    @classmethod
+    def of(cls, config: ConfigDict) -> Self:
+        """The task of a config.
+
+        Raises:
+            ValueError: it cannot be one; says which key must be what.
+        """
+        raise NotImplementedError
+
+    @classmethod
+    def loss_in_words(cls) -> str:
+        """The loss, with its unit."""
+        if cls.loss == CROSS_ENTROPY:
+            return "loss (cross-entropy, nats)"
+        return f"loss ({'summed mean squared errors' if len(cls.heads) > 1 else 'mean squared error'})"
+
+    @classmethod
+    def output(cls, i: int) -> str:
+        """The i-th output's name."""
+        return cls.names[i] if i < len(cls.names) else "class" if cls.loss == CROSS_ENTROPY else f"{cls.unit} {i + 1}"
+
+    @property
+    def features(self) -> int:
+        """F."""
+        raise NotImplementedError
+
+    @property
+    def steps(self) -> int:
+        """T."""
+        raise NotImplementedError
+
+    def batch(self, key: jax.Array) -> Batch:
+        """Sequences drawn from a key; traced by JAX."""
+        raise NotImplementedError
+
+    def judged(self) -> "Task":
+        """The task that draws what nothing is learnt from: itself, where keys of its own are enough."""
+        return self
+
+    def least(self) -> int:
+        """Bytes that making a batch takes at the least, where that is more than the batch."""
+        return 0
+
+    def worth(self, values: jax.Array, inputs: jax.Array) -> dict[str, jax.Array]:
+        """What a network's outputs are worth in the task's own terms; nothing where the loss says it all.
+
+        Args:
+            values: outputs of every step, [T, B, O].
+            inputs: [T, B, F].
+        """
+        return {}
+
+    def guess(self, batch: Batch) -> float:
+        """The loss of who knows nothing of the inputs, and gives the same answer at every step: the best of those."""
+        targets = np.asarray(batch.targets)
+        if self.loss == CROSS_ENTROPY:
+            share = np.unique(targets, return_counts=True)[1] / targets.size
+            return float(-(share * np.log(share)).sum())
+        spread = targets.reshape(-1, targets.shape[-1]).var(axis=0, dtype=np.float64)
+        ends = np.cumsum([count for _, count in self.heads])
+        return float(sum(part.mean() for part in np.split(spread, ends[:-1])))
+
+
+def size() -> Any:
+    """A field of a task that its compiled programs depend on."""
+    return struct.field(pytree_node=False)

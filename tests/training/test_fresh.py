@@ -1,0 +1,104 @@
+"""Tasks that draw new sequences for every update."""
+
+import jax
+import numpy as np
+import pytest
+
+from rnn_compare.config import validate
+from rnn_compare.network.model import make_model
+from rnn_compare.tasks import TASKS
+from rnn_compare.training import held_out
+from rnn_compare.training.start import init_batch, init_data, init_state
+from rnn_compare.training.trainer import Trainer
+
+
+@pytest.fixture
+def fresh(tiny):
+    def fresh(name, **data):
+        tiny.task.name = name
+        tiny.data.lookahead = 300
+        for key, value in ({"length": 20} | data).items():
+            tiny.data[key] = value
+        return validate(tiny)
+
+    return fresh
+
+
+def trained(runs, stop_every=1000, restored=None):
+    trainer = Trainer(runs)
+    if restored:
+        trainer.restore(*restored)
+    trainer.compile()
+    chunks, snapshots = [], {}
+    for chunk in trainer.fit(stop_every):
+        chunks.append(chunk)
+        snapshots[trainer.epoch] = trainer.snapshot()
+    return {name: np.concatenate([c.metrics[name] for c in chunks]) for name in chunks[0].metrics}, snapshots
+
+
+def test_every_update_sees_sequences_of_its_own_and_the_same_again_in_another_run_of_it(fresh):
+    config = fresh("adding")
+    source = init_data(config, 3)
+    first, second = (source.batch(i) for i in (0, 1))
+    assert not np.isclose(first.inputs[..., 0], second.inputs[..., 0]).any()
+    later = source._replace(epoch=source.epoch + 1).batch(0)
+    np.testing.assert_array_equal(later.inputs, second.inputs)
+    assert not np.isclose(init_batch(config, 3, 2).inputs[..., 0], first.inputs[..., 0]).any()
+
+
+def test_no_bit_depends_on_chunks_on_going_on_or_on_the_runs_beside(fresh):
+    config = fresh("adding")
+    alone, snapshots = trained([(config, 1)])
+    chopped, _ = trained([(config, 1)], stop_every=2)
+    beside, _ = trained([(config, 0), (config, 1)])
+    rest, _ = trained([(config, 1)], restored=(3, snapshots[3]))
+    for name, curve in alone.items():
+        np.testing.assert_array_equal(curve, chopped[name])
+        np.testing.assert_array_equal(curve[:, 0], beside[name][:, 1])
+        np.testing.assert_array_equal(curve[3:], rest[name])
+
+
+@pytest.mark.parametrize("name", ["adding", "copy", "temporal_order", "lorenz"])
+def test_the_loss_is_that_of_what_is_judged(fresh, name):
+    """By NumPy in double precision, from the outputs of every step."""
+    config = fresh(name, sequences=6)
+    model, params = make_model(config), init_state(config, 0).params
+    batch = init_batch(config, 0)
+    errors = model.losses(model.apply({"params": params}, *batch, method="errors"))
+    targets = np.asarray(batch.targets)
+    values = np.asarray(model.apply({"params": params}, batch.inputs), np.float64)[-len(targets) :]
+    if TASKS[name].loss == "squared_error":
+        expected = {"loss": np.mean((values - targets) ** 2)}
+    else:
+        log = values - np.log(np.exp(values).sum(axis=-1, keepdims=True))
+        right = np.take_along_axis(log, targets[..., None], axis=-1)
+        expected = {"loss": -right.mean(), "error_rate": np.mean(values.argmax(axis=-1) != targets)}
+    assert errors.keys() == expected.keys()
+    for key, value in expected.items():
+        np.testing.assert_allclose(errors[key], value, rtol=1e-5)
+    assert model.metrics == (*expected, "grad_norm")
+
+
+@pytest.mark.parametrize(("name", "rows", "outputs"), [("adding", 6, 1), ("copy", 240, 1), ("lorenz", 120, 3)])
+def test_what_is_kept_of_what_was_judged(fresh, name, rows, outputs):
+    """As many judged steps as can be shown, of several sequences one after the other; classes as numbers."""
+    config = fresh(name, sequences=6)
+    found = held_out.evaluate(make_model(config), config, 0, init_state(config, 0).params)
+    batch = init_batch(config, 0, 2)
+    assert {key: array.shape for key, array in found.stretch.items()} == {
+        "predictions": (rows, outputs), "targets": (rows, outputs), "change": (rows,),
+    }  # fmt: skip
+    S = len(batch.targets)
+    last = np.asarray(batch.targets)[:, -1].reshape(S, outputs)
+    np.testing.assert_array_equal(found.stretch["targets"][-S:], last)
+    assert found.worth == {}
+    assert found.losses["loss"] > 0
+
+
+def test_on_the_adding_task_a_gru_soon_beats_a_guess(fresh):
+    config = fresh("adding", sequences=50, length=10).copy_and_resolve_references().unlock()
+    config.train.epochs, config.train.chunk, config.optimizer.learning_rate, config.model.units = 600, 100, 0.01, 16
+    config.model.cell = "gru"
+    curves, _ = trained([(validate(config), 0)])
+    assert np.median(curves["loss"][-20:]) < 0.02 < 1 / 6
+    assert jax.tree.leaves(curves)[0].shape == (600, 1)
