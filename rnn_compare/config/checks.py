@@ -72,6 +72,14 @@ def name(value: Any) -> str:
     return value
 
 
+def columns(value: Any) -> tuple[str, ...]:
+    """Names, or one with commas between them."""
+    parts = value.split(",") if isinstance(value, str) else value
+    if not isinstance(parts, tuple | list) or not all(isinstance(part, str) and part for part in parts):
+        raise ValueError("names of columns, with commas between them")
+    return tuple(parts)
+
+
 class Registered:
     """A name that is registered in "module:dictionary" (or is among what "module:function" returns), or one of others.
 

@@ -4,7 +4,19 @@ import difflib
 from typing import Any, NamedTuple
 
 from rnn_compare.config import claims
-from rnn_compare.config.checks import Check, Registered, closest, name, number, one_of, or_name, pair_of, shown, whole
+from rnn_compare.config.checks import (
+    Check,
+    Registered,
+    closest,
+    columns,
+    name,
+    number,
+    one_of,
+    or_name,
+    pair_of,
+    shown,
+    whole,
+)
 from rnn_compare.console.errors import UserError
 
 
@@ -49,6 +61,13 @@ BACKEND = Registered("rnn_compare.recurrence:BACKENDS", "auto")
 KEYS: dict[str, Key] = {
     "seeds": Key(1, whole(1), "runs of each setting; run s draws its data and weights from seed s", True),
     "task.name": Key("price", TASK, "what is learnt"),
+    "task.path": Key("", name, "your own data, of the task `table`: .csv, .parquet, .npy or .npz"),
+    "task.inputs": Key((), columns, "columns that go in; none: all numbers"),
+    "task.targets": Key((), columns, "columns that are to be told; none: those that go in"),
+    "task.time": Key("", name, "column of the time, by which rows are sorted and cut where steps are missing"),
+    "task.series": Key("", name, "column that names the series that a row is of"),
+    "task.share": Key(0.8, number(0, 1), "share of each series that is learnt from; the rest is judged"),
+    "task.season": Key(0, whole(0), "steps of a season, for a naive forecast; 0: none"),
     "task.horizon": Key(1, whole(1), "steps ahead that a forecast is for"),
     "data.sequences": Key(40, whole(1), "sequences in the batch (B)"),
     "data.length": Key(20_000, whole(1), "time steps that are trained on (T)"),

@@ -17,7 +17,7 @@ from rnn_compare.config import PAPER
 from rnn_compare.network.readout import readout, squared_error
 from rnn_compare.recurrence import pick, recurrence
 from rnn_compare.tasks import make_task
-from rnn_compare.tasks.task import CROSS_ENTROPY
+from rnn_compare.tasks.task import CROSS_ENTROPY, KNOWN_SQUARED_ERROR
 
 
 class Model(nn.Module):
@@ -84,6 +84,10 @@ class Model(nn.Module):
             entropy = optax.softmax_cross_entropy_with_integer_labels(values, targets)
             wrong = jnp.argmax(values, axis=-1) != targets
             return jnp.stack([jnp.mean(entropy), jnp.mean(wrong.astype(entropy.dtype))])
+        if self.loss == KNOWN_SQUARED_ERROR:
+            known = ~jnp.isnan(targets)
+            errors = jnp.where(known, readout(hidden, *self.head_parameters()) - targets, 0)
+            return jnp.sum(errors**2, axis=(0, 1)) / jnp.maximum(jnp.sum(known, axis=(0, 1)), 1)
         return squared_error(hidden, *self.head_parameters(), targets, self.backend)
 
     def losses(self, errors: jax.Array) -> dict[str, jax.Array]:

@@ -118,12 +118,17 @@ def distributions(results: Results) -> Sequence[Block]:
                    ("final_loss", "volatility", "spikes", "held_out_loss")]  # fmt: skip
         middles = [number(x) for values in columns for x in (median(values), interquartile_mean(values))]
         rows.append([name, cell, parameters(runs), f"{len(finished)} of {len(runs)}", *middles])
+    labels = results.labels()
+    for setting, runs in results.by_setting().items():
+        for other, loss in results.without_learning([run for run in runs if run.finished]).items():
+            rows.append([labels[setting], other, "–", "–", *["–"] * 6, number(loss), number(loss)])
     names = ("final loss", "volatility", "spikes", "held-out loss")
     head = [f"{name}, {middle}" for name in names for middle in ("median", "IQM")]
     if not rows:
         return []
     return [Table(["setting", results.kind, "parameters", "finished", *head], rows),
-            Text("IQM: the interquartile mean, that without the lowest and the highest quarter.")]  # fmt: skip
+            Text("IQM: the interquartile mean, that without the lowest and the highest quarter. Guessing: the same "
+                 "answer at every step, the best one.")]  # fmt: skip
 
 
 def policy(results: Results) -> Sequence[Block]:
@@ -236,6 +241,8 @@ def summary(results: Results, judged: Judged) -> str:
             "status"]  # fmt: skip
     rows = [[run.name, str(run.about.get("parameters") or "–"), *(number(run.measures[name]) for name in names),
              run.status] for run in results.runs]  # fmt: skip
+    for other, loss in results.without_learning([run for run in results.runs if run.finished]).items():
+        rows.append([other, "–", "–", "–", "–", number(loss), "–", "–", "needs no learning"])
     parts: list[Block] = [Table(head, rows), Text(MEASURED)] if rows else [Text(state(results))]
     said = [f"- {Text(problem).markdown()}" for problem in results.problems[:PROBLEMS]]
     if judged:

@@ -24,6 +24,7 @@ from rnn_compare.statistics.paired import UNDECIDED
 from rnn_compare.statistics.paired import verdict as verdict_of
 from rnn_compare.statistics.ranking import Ranking
 from rnn_compare.tasks import Task
+from rnn_compare.tasks.task import input_in_words, loss_in_words, output_in_words
 
 PANELS, ROWS = 16, 60  # settings whose curves are drawn, and of which a figure has a row each
 
@@ -40,7 +41,7 @@ def figure_3() -> dict[str, np.ndarray]:
 def loss(
     groups: dict[str, list[Result]],
     style: Style,
-    task: type[Task],
+    task: Task | type[Task],
     width: float = NARROW,
     post: bool = False,
     seconds: Callable[[Result], float] | None = None,
@@ -84,7 +85,7 @@ def loss(
     for axes in panels.flat[len(shown) :]:
         axes.set_axis_off()
     figure.supxlabel("minutes of training" if seconds else "epoch", fontsize=11)
-    figure.supylabel(task.loss_in_words(), fontsize=11)
+    figure.supylabel(loss_in_words(task), fontsize=11)
     handles = {line.get_label(): line for axes in panels.flat for line in axes.lines if line.get_label()[0] != "_"}
     one_column = (len(shown) > 1 and width == NARROW) or any(
         len(label) > (38 if width == NARROW else 60) for label in handles
@@ -255,7 +256,7 @@ def held_out(runs: list[Result], style: Style) -> Figure | None:
 
 
 def predictions(
-    stretches: dict[str, dict[str, np.ndarray]], style: Style, task: type[Task], width: float = NARROW
+    stretches: dict[str, dict[str, np.ndarray]], style: Style, task: Task | type[Task], width: float = NARROW
 ) -> Figure | None:
     """Every output against its target over a stretch of held-out data, under the first input.
 
@@ -277,13 +278,13 @@ def predictions(
     figure, panels = canvas(width, 10.5 / 8 * rows + 1, rows, columns, sharex=True)
     top, *below = panels.T.flat
     top.plot(first["change"], color="black", linewidth=0.8)
-    top.set_title(task.first_input, loc="left")
+    top.set_title(input_in_words(task), loc="left")
     for i, axes in zip(range(outputs), below, strict=False):
         axes.plot(first["targets"][:, i], color="black", linewidth=2.5, alpha=0.3, label="target")
         for cell, stretch in stretches.items():
             axes.plot(stretch["predictions"][:, i], color=style.colour(cell), linestyle=style.line(cell),
                       linewidth=1.2, label=cell)  # fmt: skip
-        axes.set_title(task.output(i), loc="left")
+        axes.set_title(output_in_words(task, i), loc="left")
         axes.sharey(below[0])
     for axes in panels.flat:
         axes.grid(alpha=0.2)

@@ -10,9 +10,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from rnn_compare.config import KEYS, compared_keys, contestant, contestants
+from rnn_compare.config import KEYS, base, compared_keys, contestant, contestants, set_value
 from rnn_compare.config.checks import words
-from rnn_compare.statistics.measures import measures
+from rnn_compare.statistics.measures import measures, median
 from rnn_compare.statistics.paired import NOTHING, Paired, paired
 from rnn_compare.statistics.timing import ratio_of
 from rnn_compare.tasks import TASKS, Task
@@ -172,9 +172,23 @@ class Results(NamedTuple):
         return "cell" if compared_keys(self.config) == ("model.cell",) else "contestant"
 
     @property
-    def task(self) -> type[Task]:
-        """What is learnt; of one that is not registered here only what all tasks have in common is known."""
-        return TASKS.get(self.config["task.name"], Task)
+    def task(self) -> Task | type[Task]:
+        """What is learnt; its class where what it reads is gone, and any task's where it is not registered here."""
+        kind = TASKS.get(self.config["task.name"], Task)
+        config = base()
+        for key, value in self.config.items():
+            set_value(config, key, value)
+        try:
+            return kind.of(config)
+        except (ValueError, NotImplementedError):
+            return kind
+
+    def without_learning(self, runs: list[Result]) -> dict[str, float]:
+        """What others lose on the held-out data of these runs, medians: naive forecasts, and who only guesses."""
+        said = [{**(run.about.get("naive") or {}), "guessing": run.about.get("guess", math.nan)} for run in runs]
+        names = dict.fromkeys(name for losses in said for name in losses)
+        found = {name: median(np.array([losses.get(name, math.nan) for losses in said])) for name in names}
+        return {name: loss for name, loss in found.items() if not math.isnan(loss)}
 
     @property
     def contestants(self) -> list[str]:

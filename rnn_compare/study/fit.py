@@ -171,6 +171,7 @@ def follow(
         ended = {"status": DIVERGED if r in diverged else FINISHED, "diverged_at": diverged.get(r)}
         about = {"parameters": trainer.parameters, "held_out": unseen.losses, "guess": unseen.guess}
         about |= {"policy": unseen.worth} if unseen.worth else {}
+        about |= {"naive": unseen.naive} if unseen.naive else {}
         made = {"cell": made_with(run.config.model), "code": code[run.name] | package()}
         runs.write(run, workdir, **ended, **about, **made)
     forget_ended(workdir)

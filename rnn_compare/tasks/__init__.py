@@ -5,6 +5,7 @@ from ml_collections import ConfigDict
 from rnn_compare.tasks.chaos import Lorenz, MackeyGlass, Narma
 from rnn_compare.tasks.memory import Adding, CopyMemory, Denoising, Parity, TemporalOrder
 from rnn_compare.tasks.price import Price
+from rnn_compare.tasks.table import Table
 from rnn_compare.tasks.task import Task
 
 TASKS: dict[str, type[Task]] = {
@@ -17,6 +18,7 @@ TASKS: dict[str, type[Task]] = {
     "mackey_glass": MackeyGlass,
     "lorenz": Lorenz,
     "narma": Narma,
+    "table": Table,
 }
 
 

@@ -11,6 +11,7 @@ from flax import struct
 from ml_collections import ConfigDict
 
 SQUARED_ERROR, CROSS_ENTROPY = "squared_error", "cross_entropy"
+KNOWN_SQUARED_ERROR = "known_squared_error"  # of targets that are numbers; what is not a number does not count
 
 
 class Batch(NamedTuple):
@@ -35,7 +36,7 @@ class Task(struct.PyTreeNode):
     Attributes:
         keys: of the config that it reads, of those in `task` and `data`.
         heads: names of the linear heads, and how many outputs each has; a loss of several heads is their sum.
-        loss: `SQUARED_ERROR` or `CROSS_ENTROPY`.
+        loss: `SQUARED_ERROR`, `KNOWN_SQUARED_ERROR` or `CROSS_ENTROPY`.
         fresh: whether every update draws new sequences; otherwise a run has one batch.
         unit: what an output is called.
         names: of the outputs, for people.
@@ -60,18 +61,6 @@ class Task(struct.PyTreeNode):
             ValueError: it cannot be one; says which key must be what.
         """
         raise NotImplementedError
-
-    @classmethod
-    def loss_in_words(cls) -> str:
-        """The loss, with its unit."""
-        if cls.loss == CROSS_ENTROPY:
-            return "loss (cross-entropy, nats)"
-        return f"loss ({'summed mean squared errors' if len(cls.heads) > 1 else 'mean squared error'})"
-
-    @classmethod
-    def output(cls, i: int) -> str:
-        """The i-th output's name."""
-        return cls.names[i] if i < len(cls.names) else "class" if cls.loss == CROSS_ENTROPY else f"{cls.unit} {i + 1}"
 
     @property
     def features(self) -> int:
@@ -104,13 +93,17 @@ class Task(struct.PyTreeNode):
         """
         return {}
 
+    def naive(self) -> dict[str, float]:
+        """The losses of forecasts that need no learning, by their names, on what is judged."""
+        return {}
+
     def guess(self, batch: Batch) -> float:
         """The loss of who knows nothing of the inputs, and gives the same answer at every step: the best of those."""
         targets = np.asarray(batch.targets)
         if self.loss == CROSS_ENTROPY:
             share = np.unique(targets, return_counts=True)[1] / targets.size
             return float(-(share * np.log(share)).sum())
-        spread = targets.reshape(-1, targets.shape[-1]).var(axis=0, dtype=np.float64)
+        spread = np.nanvar(targets.reshape(-1, targets.shape[-1]), axis=0, dtype=np.float64)
         ends = np.cumsum([count for _, count in self.heads])
         return float(sum(part.mean() for part in np.split(spread, ends[:-1])))
 
@@ -118,3 +111,26 @@ class Task(struct.PyTreeNode):
 def size() -> Any:
     """A field of a task that its compiled programs depend on."""
     return struct.field(pytree_node=False)
+
+
+# A task in words; where what it reads is gone, its class says what it can.
+
+
+def loss_in_words(task: Task | type[Task]) -> str:
+    """The loss, with its unit."""
+    if task.loss == CROSS_ENTROPY:
+        return "loss (cross-entropy, nats)"
+    summed = isinstance(task.heads, tuple) and len(task.heads) > 1
+    return f"loss ({'summed mean squared errors' if summed else 'mean squared error'})"
+
+
+def input_in_words(task: Task | type[Task]) -> str:
+    """The first input's name."""
+    return task.first_input if isinstance(task.first_input, str) else Task.first_input
+
+
+def output_in_words(task: Task | type[Task], i: int) -> str:
+    """The i-th output's name."""
+    if isinstance(task.names, tuple) and i < len(task.names):
+        return task.names[i]
+    return "class" if task.loss == CROSS_ENTROPY else f"{task.unit} {i + 1}"

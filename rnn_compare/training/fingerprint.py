@@ -11,6 +11,7 @@ import numpy as np
 from ml_collections import ConfigDict, FrozenConfigDict
 
 from rnn_compare.network.model import Model, make_model
+from rnn_compare.tasks import make_task
 from rnn_compare.training.program import alike, traced
 
 # Addresses, and the sizes of kernels' memory, which tell how wide a processor's vectors are and change no bit.
@@ -24,6 +25,7 @@ def fingerprint(config: ConfigDict) -> dict[str, str]:
         "backend": make_model(config).backend,
         "training": training(alike(config)),
         "start": start(make_model(config)),
+        **({"data": digest} if (digest := getattr(make_task(config), "digest", "")) else {}),
         **{name: metadata.version(name) for name in VERSIONS},
     }
 
@@ -58,5 +60,5 @@ def edited(then: dict[str, str], now: dict[str, str]) -> str:
         return ""
     if then.get("backend", now["backend"]) != now["backend"]:
         return f"the choice of its backend ({then['backend']} then, {now['backend']} now)"
-    words = {"training": "its cell, loss or optimizer", "start": "what its weights start with"}
-    return " and ".join(what for name, what in words.items() if then.get(name) != now[name])
+    words = {"training": "its cell, loss or optimizer", "start": "what its weights start with", "data": "its data file"}
+    return " and ".join(what for name, what in words.items() if then.get(name) != now.get(name))

@@ -27,12 +27,14 @@ class HeldOut(NamedTuple):
             that is a class is its number.
         worth: what the outputs are worth in the task's own terms, means over the sequences.
         guess: the loss of who knows nothing of the inputs.
+        naive: the losses of forecasts that need no learning.
     """
 
     losses: dict[str, float]
     stretch: dict[str, np.ndarray]
     worth: dict[str, float]
     guess: float
+    naive: dict[str, float]
 
 
 def evaluate(model: Model, config: ConfigDict, seed: int, params: Any) -> HeldOut:
@@ -54,7 +56,7 @@ def evaluate(model: Model, config: ConfigDict, seed: int, params: Any) -> HeldOu
     }
     of_worth = {name: float(np.mean(value)) for name, value in worth.items()}
     losses = {name: float(value) for name, value in model.losses(errors).items()}
-    return HeldOut(losses, stretch, of_worth, task.guess(batch))
+    return HeldOut(losses, stretch, of_worth, task.guess(batch), task.naive())
 
 
 def shown(judged: Any) -> Any:
