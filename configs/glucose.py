@@ -24,5 +24,6 @@ def get_config():
     config.train.epochs = 1500
     config.train.chunk = 50
     config.seeds = 10
+    config.compare.measure = "held_out_loss"
     config.sweep = {"model.cell": ("lstm", "gru", "gru_reset_before", "lem", "rnn")}
     return config

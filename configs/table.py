@@ -17,5 +17,6 @@ def get_config():
     config.train.epochs = 1000
     config.train.chunk = 50
     config.seeds = 3
+    config.compare.measure = "held_out_loss"
     config.sweep = {"model.cell": ("lstm", "gru")}
     return config

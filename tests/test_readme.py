@@ -20,9 +20,10 @@ from rnn_compare.network.model import make_model
 from rnn_compare.recurrence import BACKENDS
 from rnn_compare.study.cohorts import group
 from rnn_compare.study.expansion import expand
+from rnn_compare.tasks import TASKS
 from rnn_compare.training.optimizers import CLIPS, OPTIMIZERS, SCHEDULES
 from rnn_compare.training.program import shapes
-from rnn_compare.training.start import recipe
+from rnn_compare.training.start import Source, recipe
 from rnn_compare.training.step import gradients, update
 
 ROOT = Path(__file__).parents[1]
@@ -45,7 +46,7 @@ def here(tmp_path, monkeypatch):
     (tmp_path / "runs/smoke/report.json").write_text('{"verdicts": {"all": [{"verdict": "holds"}]}}')
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(logging, "set_verbosity", lambda level: None)
-    registries = KEYS, CELLS, MATRICES, BIASES, OPTIMIZERS, CLIPS, SCHEDULES, BACKENDS
+    registries = KEYS, CELLS, MATRICES, BIASES, OPTIMIZERS, CLIPS, SCHEDULES, BACKENDS, TASKS
     before = [dict(registry) for registry in registries]
     yield
     for registry, content in zip(registries, before, strict=True):
@@ -56,7 +57,8 @@ def here(tmp_path, monkeypatch):
 def trace(config):
     """Traces a training step of each of a study's cohorts, from its first and its last run; computes nothing."""
 
-    def step(config, state, batch):
+    def step(config, state, data):
+        batch = data.batch(0) if isinstance(data, Source) else data
         return update(state, *gradients(state.params, batch, make_model(config)), recipe(config), make_model(config))
 
     for cohort in group(expand(config)):
@@ -153,7 +155,7 @@ def test_the_table_of_keys_is_the_config():
     table = (ROOT / "docs/configuration.md").read_text().split("## All keys")[1]
     rows = re.findall(r"^\| `([^`]+)` \| `([^`]+)` \| (.*) \|$", table, re.MULTILINE)
     assert rows[-1][:2] == ("sweep", "{}")
-    assert rows[:-1] == [(name, str(key.default), key.meaning) for name, key in KEYS.items()]
+    assert rows[:-1] == [(name, str(key.default) or '""', key.meaning) for name, key in KEYS.items()]
 
 
 def test_the_readme_leads_to_every_page():

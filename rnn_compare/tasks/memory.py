@@ -76,7 +76,6 @@ class Recall(Sequences):
     heads: ClassVar[tuple[tuple[str, int], ...]] = (("head", SYMBOLS + 1),)
     loss: ClassVar[str] = CROSS_ENTROPY
     first_input: ClassVar[str] = "first symbol"
-    stretch: ClassVar[str] = "time step, of the sequences' last"
     features: ClassVar[int] = SYMBOLS + 2
 
     @property

@@ -37,12 +37,16 @@ NAMES = {
     "optimizer.clip": optimizers.CLIPS,
     "train.backend": ("auto", "scan"),
 }
+OF_TASKS = {
+    key: declared.default for key, declared in KEYS.items() if key.startswith("task.")
+}  # which most do not read
 OF_SOME = [key for key in of_cells() if key not in NAMES]  # which most cells do not have
 VALUES = {
     **{key: POSITIVE for key in KEYS if isinstance(KEYS[key].default, float)},
     **{key: st.integers(1, 2**31 - 1) for key in KEYS if isinstance(KEYS[key].default, int)},
     **{key: st.sampled_from(list(names)) for key, names in NAMES.items()},
     **{key: st.just(PAPER) for key in OF_SOME},
+    **{key: st.just(default) for key, default in OF_TASKS.items()},
     "compare.axis": st.sampled_from(["model.cell", "model.units", "data.window"]),
     "compare.measure": st.sampled_from(OF_RUNS),
     "claims.list": st.just(()),
@@ -54,7 +58,7 @@ VALUES = {
     "data.bias": st.floats(allow_nan=False, allow_infinity=False),
     "data.periods": st.tuples(POSITIVE, POSITIVE) | st.lists(POSITIVE, min_size=2, max_size=2),
 }
-NO_AXES = "model.parameters", *OF_SOME
+NO_AXES = "model.parameters", *OF_SOME, *OF_TASKS
 AXES = [key for key in KEYS if key.split(".")[0] not in ("seeds", "compare", "claims") and key not in NO_AXES]
 
 
