@@ -1,11 +1,11 @@
 """glucose: five cells tell a person's blood glucose an hour ahead, against naive forecasts.
 
 Command:  python -m rnn_compare.main --config=configs/glucose.py
-Hardware: 2 CPU cores, 1 GB of memory.  Time: 5 minutes.
+Hardware: 2 CPU cores, 1 GB of memory.  Time: 3 minutes.
 Result:   experiments/glucose/README.md
 
-The data are 52,281 measurements of a glucose monitor, five minutes apart with gaps, 2010 to 2011, in mg/dl: public
-domain, given to Bokeh (https://bokeh.org) by the person, and shipped in its package bokeh-sampledata as CGM.csv.gz.
+The data are 52,281 measurements of a glucose monitor, five minutes apart with gaps, March to October 2010, in mg/dl:
+public domain, given to Bokeh (https://bokeh.org) by the person, and in its package bokeh-sampledata as CGM.csv.gz.
 """
 
 from rnn_compare import config as base

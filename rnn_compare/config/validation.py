@@ -147,9 +147,16 @@ def _check_tasks(values: dict[str, Any]) -> None:
                     "leave it out"
                 )
         try:
-            task.of(config)
+            steps, bptt = task.of(config).steps, config.train.bptt
         except ValueError as error:
             raise UserError(str(error)) from None
+        if bptt and not task.every_step:
+            raise UserError(
+                f"config.train.bptt is {bptt} for the task {config.task.name}, of which only last steps are judged: "
+                "it must be 0"
+            )
+        if bptt and steps % bptt:
+            raise UserError(f"config.train.bptt is {bptt}: it must divide the {steps} steps of a sequence, or be 0")
 
 
 def as_axes(sweep: Any) -> dict[str, Any]:

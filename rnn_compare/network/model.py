@@ -75,6 +75,11 @@ class Model(nn.Module):
         """
         return self.errors_of(self.hidden(x), targets)
 
+    def errors_onward(self, x: jax.Array, targets: jax.Array, carry: Any) -> tuple[jax.Array, Any]:
+        """The errors of a part of sequences that begins with a carry, and the carry at its end."""
+        hidden, last = recurrence(self.cell, self.recurrent, x, carry, self.backend)
+        return self.errors_of(hidden, targets), last
+
     def errors_of(self, hidden: jax.Array, targets: jax.Array) -> jax.Array:
         """The same of hidden states, [T, B, H]."""
         if len(targets) < len(hidden):
@@ -127,7 +132,8 @@ def make_model(config: ConfigDict) -> Model:
         ValueError: the config's backend cannot serve its cell here.
     """
     cell, task = make_cell(config.model), make_task(config)
-    picked = pick(config.train.backend, cell, task.features, task.steps, config.data.sequences)
+    steps = config.train.bptt or task.steps
+    picked = pick(config.train.backend, cell, task.features, steps, config.data.sequences)
     return Model(cell, task.features, picked, task.heads, task.loss)
 
 

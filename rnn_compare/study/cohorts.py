@@ -81,5 +81,7 @@ def describe(cohort: Cohort) -> Iterator[str]:
         f"{config.model.cell} [{T}, {B}, {H}] → {outputs} {task.unit}{'s'[: outputs > 1]}; backend {model.backend}, "
         f"{memory:.2g} GB"
     )
+    if about := task.about():
+        yield f"  {about}"
     made = [made_with(run.config.model) for run in cohort]
     yield "  " + ", ".join(f"{key} {' or '.join(dict.fromkeys(words(of[key]) for of in made))}" for key in made[0])

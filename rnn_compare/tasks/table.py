@@ -106,6 +106,11 @@ class Table(Task):
         """The same with the windows of the part that is not learnt from."""
         return self.replace(whole=True)
 
+    def about(self) -> str:
+        """The columns, which may have been chosen by their being numbers, and how much there is."""
+        rows = f"{len(self.starts)} windows to learn from, {len(self.targets)} rows in all"
+        return f"{', '.join(self.columns[0])} → {'; '.join(self.names)}; {rows}"
+
     def naive(self) -> dict[str, float]:
         """The last value told again, and that a season before."""
         return dict(self.forecasts)

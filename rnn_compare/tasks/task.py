@@ -38,6 +38,7 @@ class Task(struct.PyTreeNode):
         heads: names of the linear heads, and how many outputs each has; a loss of several heads is their sum.
         loss: `SQUARED_ERROR`, `KNOWN_SQUARED_ERROR` or `CROSS_ENTROPY`.
         fresh: whether every update draws new sequences; otherwise a run has one batch.
+        every_step: whether every step is judged.
         unit: what an output is called.
         names: of the outputs, for people.
         first_input: what the first input is called.
@@ -48,6 +49,7 @@ class Task(struct.PyTreeNode):
     heads: ClassVar[tuple[tuple[str, int], ...]] = (("head", 1),)
     loss: ClassVar[str] = SQUARED_ERROR
     fresh: ClassVar[bool] = True
+    every_step: ClassVar[bool] = True
     unit: ClassVar[str] = "output"
     names: ClassVar[tuple[str, ...]] = ()
     first_input: ClassVar[str] = "first input"
@@ -92,6 +94,10 @@ class Task(struct.PyTreeNode):
             inputs: [T, B, F].
         """
         return {}
+
+    def about(self) -> str:
+        """What a person should know of the data; nothing where the config says it all."""
+        return ""
 
     def naive(self) -> dict[str, float]:
         """The losses of forecasts that need no learning, by their names, on what is judged."""

@@ -22,7 +22,7 @@ from rnn_compare.tasks import make_task
 from rnn_compare.tasks.task import Batch
 from rnn_compare.training.optimizers import Recipe
 from rnn_compare.training.start import Source, init_state, recipe, source
-from rnn_compare.training.step import TrainState, gradients, update
+from rnn_compare.training.step import TrainState, gradients, gradients_onward, update
 
 MOST_MAPPINGS = 65_530
 
@@ -62,7 +62,7 @@ def stacked_runs(tree: Any) -> int:
     return jax.tree.leaves(tree)[0].shape[0]
 
 
-@partial(jax.jit, static_argnames=("model", "optimizer", "most"), donate_argnames="state")
+@partial(jax.jit, static_argnames=("model", "optimizer", "most", "bptt"), donate_argnames="state")
 def train_chunk(
     state: TrainState,
     data: Batch | Source,
@@ -71,6 +71,7 @@ def train_chunk(
     model: Model,
     optimizer: Recipe,
     most: int,
+    bptt: int = 0,
 ) -> tuple[TrainState, dict[str, jax.Array]]:
     """Several epochs of a whole cohort in one dispatch.
 
@@ -82,6 +83,7 @@ def train_chunk(
         model: shared by the cohort.
         optimizer: shared by the cohort, less its numbers.
         most: rows of the metrics' buffers.
+        bptt: steps after which an update is made; 0 for one after all of them. Metrics are means over an epoch's.
 
     Returns:
         The new state and the metrics [most, R], of which the first `epochs` rows are filled.
@@ -91,10 +93,30 @@ def train_chunk(
         heavy = over_runs(partial(gradients, model=model), runs, fused=model.backend != "scan")
         light = over_runs(partial(update, optimizer=optimizer, model=model), runs)
 
+        def in_parts(state: TrainState, batch: Batch) -> tuple[TrainState, dict[str, jax.Array]]:
+            onward = over_runs(partial(gradients_onward, model=model), runs, fused=model.backend != "scan")
+            (R, T, B, F), dtype = batch.inputs.shape, batch.inputs.dtype
+            start = model.cell.initialize_carry(None, (B, F), dtype)
+            start = jax.tree.map(lambda leaf: jnp.broadcast_to(leaf, (R, *leaf.shape)), start)
+
+            def part(j: jax.Array, going: tuple) -> tuple:
+                state, carry, sums = going
+                own = jax.tree.map(lambda leaf: jax.lax.dynamic_slice_in_dim(leaf, j * bptt, bptt, 1), batch)
+                errors, grads, carry = onward(state.params, own, carry)
+                state, metrics = light(state, errors, grads)
+                return state, carry, {name: sums[name] + metrics[name] for name in sums}
+
+            sums = {name: jnp.zeros(state.finite.shape) for name in model.metrics}
+            state, _, sums = jax.lax.fori_loop(0, T // bptt, part, (state, start, sums))
+            return state, {name: total / (T // bptt) for name, total in sums.items()}
+
         def epoch(i: jax.Array, carry: tuple) -> tuple:
             state, curves = carry
             batch = over_runs(lambda source: source.batch(i), runs)(data) if isinstance(data, Source) else data
-            state, metrics = light(state, *heavy(state.params, batch))
+            if bptt:
+                state, metrics = in_parts(state, batch)
+            else:
+                state, metrics = light(state, *heavy(state.params, batch))
             return state, {name: curves[name].at[i].set(metrics[name]) for name in curves}
 
         curves = {name: jnp.full((most, *state.finite.shape), jnp.nan) for name in model.metrics}
@@ -166,7 +188,7 @@ def alike(config: ConfigDict) -> FrozenConfigDict:
 def traced(config: FrozenConfigDict, runs: int) -> Any:
     """The training program of so many runs that are `alike`, as JAX traces it; nothing is compiled."""
     most = min(config.train.chunk, config.train.epochs)
-    return train_chunk.trace(*shapes(config, runs), 0, 0, make_model(config), recipe(config), most)
+    return train_chunk.trace(*shapes(config, runs), 0, 0, make_model(config), recipe(config), most, config.train.bptt)
 
 
 @cache  # what was compiled to know the memory need not be compiled again to train

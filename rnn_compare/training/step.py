@@ -51,6 +51,18 @@ def gradients(params: Any, batch: Batch, model: Model) -> tuple[jax.Array, Any]:
     return errors, grads
 
 
+def gradients_onward(params: Any, batch: Batch, carry: Any, model: Model) -> tuple[jax.Array, Any, Any]:
+    """The same of a part of the batch that begins with a carry, whose gradient is not wanted; and its last carry."""
+
+    def loss(params: Any) -> tuple[jax.Array, tuple[jax.Array, Any]]:
+        errors: Any
+        errors, last = model.apply({"params": params}, *batch, carry, method="errors_onward")
+        return model.losses(errors)["loss"], (errors, last)
+
+    (_, (errors, last)), grads = jax.value_and_grad(loss, has_aux=True)(params)
+    return errors, grads, last
+
+
 def update(
     state: TrainState, errors: jax.Array, grads: Any, optimizer: Recipe, model: Model
 ) -> tuple[TrainState, dict[str, jax.Array]]:
