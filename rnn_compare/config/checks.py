@@ -74,10 +74,11 @@ def name(value: Any) -> str:
 
 def columns(value: Any) -> tuple[str, ...]:
     """Names, or one with commas between them."""
-    parts = value.split(",") if isinstance(value, str) else value
-    if not isinstance(parts, tuple | list) or not all(isinstance(part, str) and part for part in parts):
-        raise ValueError("names of columns, with commas between them")
-    return tuple(parts)
+    parts = value.split(",") if isinstance(value, str) else value if isinstance(value, tuple | list) else (value,)
+    named = tuple(str(part).strip() if type(part) in (str, int) else "" for part in parts)
+    if not all(named) or len(set(named)) < len(named):
+        raise ValueError("names of columns, each once, with commas between them")
+    return named
 
 
 class Registered:

@@ -241,8 +241,11 @@ def summary(results: Results, judged: Judged) -> str:
             "status"]  # fmt: skip
     rows = [[run.name, str(run.about.get("parameters") or "–"), *(number(run.measures[name]) for name in names),
              run.status] for run in results.runs]  # fmt: skip
-    for other, loss in results.without_learning([run for run in results.runs if run.finished]).items():
-        rows.append([other, "–", "–", "–", "–", number(loss), "–", "–", "needs no learning"])
+    labels = results.labels()
+    for setting, runs in results.by_setting().items():
+        for other, loss in results.without_learning([run for run in runs if run.finished]).items():
+            name = other if results.single else f"{other}, {labels[setting]}"
+            rows.append([name, "–", "–", "–", "–", number(loss), "–", "–", "needs no learning"])
     parts: list[Block] = [Table(head, rows), Text(MEASURED)] if rows else [Text(state(results))]
     said = [f"- {Text(problem).markdown()}" for problem in results.problems[:PROBLEMS]]
     if judged:

@@ -20,6 +20,7 @@ from ml_collections import ConfigDict
 
 from rnn_compare.tasks.task import KNOWN_SQUARED_ERROR, Batch, Task, size
 
+MOST = 1e18  # whose square single precision holds
 READERS = ".csv, .csv.gz, .parquet, .npy or .npz"
 
 
@@ -31,7 +32,7 @@ class Table(Task):
         targets: [N, O], scaled; what is missing is not a number, and not counted.
         starts: rows at which windows may begin, [W].
         judging: rows at which the windows begin that are judged, [B].
-        columns: names of the inputs, and of the targets.
+        columns: names of the inputs, of the targets, and of those that nobody asked for and are no numbers.
         forecasts: what naive forecasts lose on what is judged, by their names.
         digest: of the file.
         whole: whether batches are what is judged.
@@ -52,7 +53,7 @@ class Table(Task):
     sequences: int = size()
     horizon: int = size()
     forecasts: tuple[tuple[str, float], ...] = size()
-    columns: tuple[tuple[str, ...], tuple[str, ...]] = size()
+    columns: tuple[tuple[str, ...], ...] = size()
     digest: str = size()
     whole: bool = struct.field(pytree_node=False, default=False)
 
@@ -69,7 +70,10 @@ class Table(Task):
             raise ValueError(f"config.task.path={task.path}: it cannot be read ({error.strerror})") from None
         asked = Asked(tuple(task.inputs), tuple(task.targets), task.time, task.series)
         sizes = data.length, data.sequences, task.horizon, task.share, task.season
-        return cls(**_fields(path, (stamp.st_mtime_ns, stamp.st_size), asked, sizes))
+        try:
+            return cls(**_fields(path, (stamp.st_mtime_ns, stamp.st_size), asked, sizes))
+        except ValueError as error:
+            raise ValueError(str(error).replace("FILE", f"config.task.path={task.path}")) from None
 
     @property
     def heads(self) -> tuple[tuple[str, int], ...]:  # type: ignore[override]
@@ -108,8 +112,9 @@ class Table(Task):
 
     def about(self) -> str:
         """The columns, which may have been chosen by their being numbers, and how much there is."""
-        rows = f"{len(self.starts)} windows to learn from, {len(self.targets)} rows in all"
-        return f"{', '.join(self.columns[0])} → {'; '.join(self.names)}; {rows}"
+        left = f"; not used, as no numbers: {', '.join(self.columns[2])}" if self.columns[2] else ""
+        windows = f"{len(self.starts)} windows to learn from"
+        return f"{', '.join(self.columns[0])} → {'; '.join(self.names)}; {windows}{left}"
 
     def naive(self) -> dict[str, float]:
         """The last value told again, and that a season before."""
@@ -146,7 +151,7 @@ class Rows(NamedTuple):
     targets: np.ndarray
     series: tuple[tuple[int, int], ...]
     pieces: tuple[tuple[int, int], ...]
-    columns: tuple[tuple[str, ...], tuple[str, ...]]
+    columns: tuple[tuple[str, ...], ...]
     digest: str
 
 
@@ -158,25 +163,41 @@ def read(path: Path, stamp: tuple[int, int], asked: Asked) -> Rows:
         ValueError: in one sentence, with the line or the column.
     """
     frame = frame_of(path)
-    for key, names in (("inputs", asked.inputs), ("targets", asked.targets), ("time", [asked.time] * bool(asked.time)),
-                       ("series", [asked.series] * bool(asked.series))):  # fmt: skip
+    asked = asked._replace(series=asked.series or ("series" if frame.attrs.get("series") else ""))
+    of_time, of_series = [asked.time] * bool(asked.time), [asked.series] * bool(asked.series)
+    for key, names in (("inputs", asked.inputs), ("targets", asked.targets), ("time", of_time), ("series", of_series)):
         if missing := [name for name in names if name not in frame.columns]:
+            has = ", ".join(map(str, frame.columns))
+            hint = (
+                "; columns must have commas between them" if len(frame.columns) == 1 and set(has) & set(";\t|") else ""
+            )
             raise ValueError(
-                f"config.task.{key} names the column {missing[0]!r}, which {path} does not have: it has "
-                f"{', '.join(map(str, frame.columns))}"
+                f"config.task.{key} names the column {missing[0]!r}, which FILE does not have: it has {has}{hint}"
+            )
+        if key in ("inputs", "targets") and (taken := {*of_time, *of_series} & {*names}):
+            raise ValueError(
+                f"config.task.{key} names the column {taken.pop()!r}, which is that of the time or the series"
             )
     if asked.time:
-        frame[asked.time] = times(frame, asked.time, path)
-    order = [name for name in (asked.series, asked.time) if name]
+        frame[asked.time] = times(frame, asked.time)
+    order = [*of_series, *of_time]
     frame = frame.sort_values(order, kind="stable") if order else frame
+    if of_time and (twice := frame.duplicated(order)).any():
+        line = int(frame.index[np.flatnonzero(twice)[0]]) + 2
+        series = "" if of_series else ", or name the column that tells series apart, config.task.series"
+        raise ValueError(
+            f"config.task.time={asked.time}: line {line} of FILE has a time that is there before: leave one out{series}"
+        )
     left = [name for name in frame.columns if name not in order]
-    inputs = asked.inputs or tuple(name for name in left if frame[name].dtype.kind in "fiub")
+    plain = tuple(name for name in left if frame[name].dtype.kind in "fiub")
+    inputs = asked.inputs or plain
     if not inputs:
-        raise ValueError(f"config.task.path={path}: it has no column of numbers")
+        raise ValueError("FILE: it has no column of numbers")
     targets = asked.targets or inputs
-    given, told = (np.stack([numbers(frame, name, path) for name in names], axis=1) for names in (inputs, targets))
+    given, told = (np.stack([numbers(frame, name) for name in names], axis=1) for names in (inputs, targets))
     digest = hashlib.sha256(path.read_bytes()).hexdigest()[:12]
-    return Rows(given, told, *pieces(frame, asked), (tuple(inputs), tuple(targets)), digest)
+    unused = () if asked.inputs else tuple(name for name in left if name not in (*plain, *targets))
+    return Rows(given, told, *pieces(frame, asked), (tuple(inputs), tuple(targets), unused), digest)
 
 
 def frame_of(path: Path) -> Any:
@@ -187,35 +208,40 @@ def frame_of(path: Path) -> Any:
     """
     import pandas as pd
 
-    kind = "".join(path.suffixes[-2:]).lower()
+    name = path.name.lower()
     try:
-        if kind.endswith((".csv", ".csv.gz", ".csv.zip", ".csv.bz2", ".csv.xz")):
+        if name.endswith((".csv", ".csv.gz")):
             return pd.read_csv(path)
-        if kind.endswith(".parquet"):
+        if name.endswith(".parquet"):
             return pd.read_parquet(path)
-        if kind.endswith((".npy", ".npz")):
+        if name.endswith((".npy", ".npz")):
             return arrays_of(path, pd)
     except ImportError:
-        raise ValueError(f"config.task.path={path}: Parquet needs `pip install 'rnn_compare[parquet]'`") from None
+        raise ValueError("FILE: Parquet needs `pip install 'rnn_compare[parquet]'`") from None
+    except UnicodeError:
+        raise ValueError("FILE: it is no text in UTF-8") from None
     except Exception as error:  # what a damaged file makes a reader raise has no end
-        raise ValueError(f"config.task.path={path}: it cannot be read ({' '.join(str(error).split())})") from None
-    raise ValueError(f"config.task.path={path}: it must end in {READERS}")
+        why = " ".join(str(error).split()) if name.endswith((".csv", ".csv.gz")) else "it holds no arrays of numbers"
+        raise ValueError(f"FILE: it cannot be read ({why})") from None
+    raise ValueError(f"FILE: it must end in {READERS}")
 
 
 def arrays_of(path: Path, pd: Any) -> Any:
-    """An array [N], [N, columns] or [N series, N steps, columns] of numbers; of an .npz file the columns are named."""
+    """An array [N], [N, columns] or [series, steps, columns] of numbers; of an .npz file the columns are named."""
     loaded = np.load(path, allow_pickle=False)
-    if isinstance(loaded, np.ndarray):
-        if loaded.ndim == 3:
-            series, steps, columns = loaded.shape
-            frame = pd.DataFrame(loaded.reshape(series * steps, columns), columns=[str(i) for i in range(columns)])
-            return frame.assign(series=np.repeat(np.arange(series), steps))
-        table = loaded.reshape(len(loaded), -1)
-        return pd.DataFrame(table, columns=[str(i) for i in range(table.shape[1])])
-    return pd.DataFrame({name: loaded[name] for name in loaded.files})
+    if not isinstance(loaded, np.ndarray):
+        return pd.DataFrame({name: loaded[name] for name in loaded.files})
+    if loaded.dtype.kind not in "fiub" or not 1 <= loaded.ndim <= 3 or not loaded.size:
+        raise ValueError
+    table = loaded.reshape(-1, loaded.shape[-1] if loaded.ndim > 1 else 1)
+    frame = pd.DataFrame(table, columns=[str(i) for i in range(table.shape[1])])
+    if loaded.ndim == 3:
+        frame["series"] = np.repeat(np.arange(len(loaded)), loaded.shape[1])
+        frame.attrs["series"] = True
+    return frame
 
 
-def times(frame: Any, name: str, path: Path) -> Any:
+def times(frame: Any, name: str) -> Any:
     """A column of time stamps, or of numbers.
 
     Raises:
@@ -229,13 +255,13 @@ def times(frame: Any, name: str, path: Path) -> Any:
     if found.isna().any():
         row = int(np.flatnonzero(found.isna())[0])
         raise ValueError(
-            f"config.task.time={name}: line {row + 2} of {path} has {frame[name].iloc[row]!r}, which is no time "
+            f"config.task.time={name}: line {row + 2} of FILE has {frame[name].iloc[row]!r}, which is no time "
             "such as 2026-11-26 09:30:00"
         )
     return found.astype("int64")
 
 
-def numbers(frame: Any, name: str, path: Path) -> np.ndarray:
+def numbers(frame: Any, name: str) -> np.ndarray:
     """A column of numbers; what is empty is not a number.
 
     Raises:
@@ -247,12 +273,11 @@ def numbers(frame: Any, name: str, path: Path) -> np.ndarray:
     if (wrong := found.isna() & frame[name].notna()).any():
         row = int(frame.index[np.flatnonzero(wrong)[0]])
         raise ValueError(
-            f"config.task.path={path}: line {row + 2} has {frame[name].loc[row]!r} in the column {name!r}, "
-            "which is no number"
+            f"FILE: line {row + 2} has {frame[name].loc[row]!r} in the column {name!r}, which is no number"
         )
     values = found.to_numpy(np.float64, na_value=np.nan)
-    if np.isinf(values).any():
-        raise ValueError(f"config.task.path={path}: the column {name!r} has an infinite number")
+    if (np.abs(values) > MOST).any():
+        raise ValueError(f"FILE: the column {name!r} has a number beyond {MOST:g}")
     return values
 
 
@@ -293,6 +318,25 @@ def windows(rows: Rows, length: int, sequences: int, horizon: int, share: float,
         raise ValueError(
             f"config.task.share is {share}: it leaves nothing to learn from, or to judge, of {len(cut)} rows"
         )
+    longest = max(int(cut[start:end].sum()) for start, end in rows.pieces)
+    if needed > longest:
+        raise ValueError(
+            f"config.data.length is {length}: with config.task.horizon={horizon} it must be at most {longest - horizon}"
+            f", as the longest stretch without a gap that is learnt from has {longest} rows"
+        )
+    if season >= needed:
+        raise ValueError(
+            f"config.task.season is {season}: it must be smaller than config.data.length + config.task.horizon, "
+            f"{needed}"
+        )
+    for key, array, names in (("inputs", rows.inputs, rows.columns[0]), ("targets", rows.targets, rows.columns[1])):
+        for column, name in zip(array[cut].T, names, strict=True):
+            different = len(np.unique(column[~np.isnan(column)])[:2])
+            if different < (2 if key == "targets" else 1):
+                raise ValueError(
+                    f"FILE: the column {name!r} {'never changes' if different else 'is empty'} in the part that is "
+                    f"learnt from: leave it out of config.task.{key}"
+                )
     given, told = (scale(array, cut) for array in (rows.inputs, rows.targets))
     inputs: list[np.ndarray] = []
     targets: list[np.ndarray] = []
@@ -312,7 +356,7 @@ def windows(rows: Rows, length: int, sequences: int, horizon: int, share: float,
     for learnt, what in ((True, "learn from"), (False, "judge")):
         if not begins[learnt]:
             raise ValueError(
-                f"config.task.path: its {len(cut)} rows leave no window to {what}, with config.task.horizon={horizon} "
+                f"FILE: its {len(cut)} rows leave no window to {what}, with config.task.horizon={horizon} "
                 f"and config.task.share={share}"
             )
     every = np.concatenate(begins[False])

@@ -60,5 +60,7 @@ def edited(then: dict[str, str], now: dict[str, str]) -> str:
         return ""
     if then.get("backend", now["backend"]) != now["backend"]:
         return f"the choice of its backend ({then['backend']} then, {now['backend']} now)"
-    words = {"training": "its cell, loss or optimizer", "start": "what its weights start with", "data": "its data file"}
-    return " and ".join(what for name, what in words.items() if then.get(name) != now.get(name))
+    if then.get("data") != now.get("data"):  # of which the sizes that are traced may depend
+        return "its data file"
+    words = {"training": "its cell, loss or optimizer", "start": "what its weights start with"}
+    return " and ".join(what for name, what in words.items() if then.get(name) != now[name])

@@ -52,7 +52,7 @@ def unscaled(array, rows):
 def test_a_window_is_neighbouring_rows_and_the_target_the_row_some_steps_later(csv, name):
     task = table(csv(counting(), name), horizon=3, targets=("b",))
     batch = init_data(config_of(csv(counting(), name), horizon=3, targets=("b",)), 0).batch(0)
-    assert (task.columns, task.features, task.heads) == ((("a", "b"), ("b",)), 2, (("head", 1),))
+    assert (task.columns, task.features, task.heads) == ((("a", "b"), ("b",), ()), 2, (("head", 1),))
     assert task.names == ("b, 3 steps ahead",)
     inputs = unscaled(batch.inputs, range(80))
     np.testing.assert_allclose(np.diff(inputs, axis=0), 1, atol=1e-3)
@@ -106,14 +106,22 @@ def test_series_are_kept_apart_sorted_and_cut_where_steps_are_missing(csv):
     assert all(round(v) % 1000 >= 76 for v in judged.flat)
 
 
-def test_a_series_that_is_shorter_than_a_window_is_filled_up_with_what_does_not_count(tmp_path):
-    np.save(tmp_path / "many.npy", np.arange(60.0).reshape(6, 10, 1))
-    config = config_of(tmp_path / "many.npy", series="series", length=16, share=0.5)
+def test_a_series_that_is_shorter_than_a_window_is_filled_up_with_what_does_not_count(csv):
+    rows = [("long", 40), *((name, 10) for name in "abcde")]
+    path = csv("who,v\n" + "".join(f"{name},{i}\n" for name, count in rows for i in range(count)))
+    config = config_of(path, series="who", length=16, share=0.5)
     task = make_task(config)
-    assert len(task.inputs) == 12 * 17
-    assert np.isfinite(task.targets).sum() == 60
-    batch = init_data(config, 0).batch(0)
-    assert np.isfinite(np.asarray(batch.targets)).sum(axis=(0, 2)).tolist() == [4] * 5
+    assert len(task.inputs) == 40 + 10 * 17
+    assert np.isfinite(task.targets).sum() == 90
+    batches = [init_data(config, 0).batch(i).targets for i in range(20)]
+    assert {int(n) for targets in batches for n in np.isfinite(np.asarray(targets)).sum(axis=(0, 2))} == {4, 16}
+
+
+def test_a_block_of_series_needs_no_name_for_them(tmp_path):
+    np.save(tmp_path / "many.npy", np.random.default_rng(0).normal(size=(6, 30, 2)))
+    task = table(tmp_path / "many.npy", targets=("1",))
+    assert task.columns == (("0", "1"), ("1",), ())
+    assert len(task.starts) == 6 * (24 - 9 + 1)
 
 
 def test_arrays_are_tables_too(tmp_path, csv):
@@ -157,12 +165,25 @@ def test_naive_forecasts_lose_what_a_plain_loop_says(csv):
         ("b\nx\n", "data.csv", {}, "it has no column of numbers"),
         ("a\n1\n", "data.csv", {"targets": ("c",)}, "config.task.targets names the column 'c', which .* it has a$"),
         ("a,t\n1,2026-01-01\n2,soon\n", "data.csv", {"time": "t"}, "line 3 of .* has 'soon', which is no time such as"),
-        ("a\n1\ninf\n3\n", "data.csv", {}, "the column 'a' has an infinite number"),
+        ("a\n1\ninf\n3\n", "data.csv", {}, "the column 'a' has a number beyond 1e.18"),
+        (counting(), "data.csv", {"targets": ("b", "b")}, "config.task.targets is .* names of columns, each once"),
         (
-            "a\n" + "1\n" * 12,
+            counting(),
             "data.csv",
-            {"horizon": 3},
-            "its 12 rows leave no window to judge, with config.task.horizon=3",
+            {"inputs": ("a", "b"), "time": "a"},
+            "config.task.inputs names the column 'a', which",
+        ),
+        ("t,v\n" + "1,2\n1,3\n2,4\n" * 20, "data.csv", {"time": "t"}, "line . of .* has a time that is there before"),
+        ("a,b\n" + "1,2\n2,2\n" * 50, "data.csv", {"targets": ("b",)}, "the column 'b' never changes in the part"),
+        ("a,b\n" + "1,\n2,\n" * 50, "data.csv", {"targets": ("b",)}, "the column 'b' is empty in the part that is"),
+        (counting(), "data.csv", {"season": 9}, "config.task.season is 9: it must be smaller than"),
+        (counting(9), "data.csv", {}, "config.data.length is 8: with config.task.horizon=1 it must be at most 6"),
+        ("a;b\n1;2\n", "data.csv", {"targets": ("b",)}, "it has a;b; columns must have commas between them"),
+        (
+            "a\n" + "1\n2\n" * 20,
+            "data.csv",
+            {"horizon": 9},
+            "its 40 rows leave no window to judge, with config.task.horizon=9",
         ),
         (
             "a\n1\n2\n",
