@@ -1,7 +1,7 @@
 """adding: the league's ten best, and the LSTM, on the adding problem with 200 steps.
 
 Command:  python -m rnn_compare.main --config=configs/adding.py
-Hardware: 2 CPU cores, 1 GB of memory.  Time: 25 minutes.
+Hardware: 2 CPU cores, 1 GB of memory.  Time: 25 minutes, idle.
 Result:   experiments/adding/README.md
 """
 

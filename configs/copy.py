@@ -2,7 +2,7 @@
 
 Command:  python -m rnn_compare.main --config=configs/copy.py
 Hardware: 2 CPU cores, 1 GB of memory.  Time: 15 minutes.
-Result:   experiments/copy/README.md
+Result:   not run yet
 """
 
 from rnn_compare import config as base
