@@ -19,7 +19,8 @@ def test_runs_are_the_product_of_axes_and_seeds(tiny):
 
 
 def test_the_name_of_a_run_with_many_axes_fits_a_folder(tiny):
-    floats = (key for key in KEYS if isinstance(KEYS[key].default, float) and key != "compare.margin")
+    others = "compare.margin", "task.share"  # of the study, and of another task
+    floats = (key for key in KEYS if isinstance(KEYS[key].default, float) and key not in others)
     axes = ["data.window", *floats]
     tiny.sweep = {",".join(axes): tuple((1, *[1e-5 / 3] * (len(axes) - 2), last) for last in (1, 2))}
     tiny.seeds = 11
