@@ -12,12 +12,22 @@ from rnn_compare.recurrence.gpu.layout import REGISTERS
 from rnn_compare.recurrence.step.graph import UnsupportedError
 
 ARCHITECTURES = "sm_80", "sm_90", "sm_100", "sm_120"
-# What does not fit in registers, however it is split: by units, the cells, and on which GPUs. The scan takes them.
+# What does not fit in registers with the gradients of its inputs, however it is split: by units, the cells, and on
+# which GPUs. The scan takes them.
 TOO_LARGE = {
     8: {"lstm_layer_norm": ("sm_120",)},
-    16: {"lstm_layer_norm": ("sm_100", "sm_120")},
-    32: dict.fromkeys(("lstm_layer_norm", "slstm"), ARCHITECTURES),
-    64: {"lem": ("sm_120",), "rhn": ("sm_120",)}
+    16: {"lstm_layer_norm": ("sm_90", "sm_100", "sm_120"), "slstm": ("sm_120",)},
+    32: {"lstm_projected": ("sm_120",)} | dict.fromkeys(("lstm_layer_norm", "slstm"), ARCHITECTURES),
+    64: {
+        "lem": ("sm_90", "sm_100", "sm_120"),
+        "rhn": ("sm_120",),
+        "lstm": ("sm_120",),
+        "gru_reset_before": ("sm_100", "sm_120"),
+        "lstm_peephole": ("sm_90", "sm_100"),
+        "lstm_niaf": ("sm_90", "sm_100"),
+        "lstm_noaf": ("sm_90", "sm_100", "sm_120"),
+        "intersection_rnn": ("sm_80", "sm_90", "sm_100"),
+    }
     | dict.fromkeys(
         (
             *("lstm_fgr", "lstm_projected", "lstm_residual", "lstm_layer_norm", "lstm_multiplicative", "slstm"),
