@@ -25,7 +25,7 @@ def trained(runs, stop_every=1000):
 @pytest.mark.parametrize("cell", ["gru", pytest.param("lstm", marks=pytest.mark.slow)])
 def test_it_is_the_plain_loop_over_parts(tiny, cell):
     """Against a Python loop over the parts, with jax.lax.scan and no kernels, that hands on the carry."""
-    tiny.model.cell, tiny.train.bptt = cell, 5
+    tiny.model.cell, tiny.train.bptt, tiny.train.epochs = cell, 5, 2
     config = validate(tiny)
     curves, params = trained([(config, 3)])
     batch, state = init_batch(config, 3), init_state(config, 3)
