@@ -134,9 +134,11 @@ def _twice(items: list) -> list:
 
 def _check_tasks(values: dict[str, Any]) -> None:
     """Complains about a setting of which no task can be made, or that sets what its task does not read."""
-    for setting in settings(values["sweep"]):
+    matter = [key for key in KEYS if key.startswith(("task.", "data.")) or key == "train.bptt"]
+    tried = ((values | setting) for setting in settings(values["sweep"]))
+    for own in {tuple(tried_[key] for key in matter): None for tried_ in tried}:  # other keys make no other task
         config = base()
-        for key, value in (values | setting).items():
+        for key, value in zip(matter, own, strict=True):
             set_value(config, key, value)
         task = TASK.entry(config.task.name)
         read = ("task.name", *task.keys)

@@ -6,18 +6,19 @@ is the present value, less the series' mean and over its deviation, and so is th
 Axis sizes: T time steps, B sequences, K steps ahead.
 """
 
-from typing import ClassVar, Self
+from collections.abc import Callable
+from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
 from ml_collections import ConfigDict
 
-from rnn_compare.tasks.task import Batch, Task, size
+from rnn_compare.tasks.task import Batch, Sequences, Task, size
 
 SETTLING = 500  # steps that are left out
 
 
-class Forecast(Task):
+class Forecast(Sequences):
     """A series, and its values some steps ahead.
 
     Attributes:
@@ -25,30 +26,24 @@ class Forecast(Task):
         deviation: its standard deviation.
     """
 
+    shortest: ClassVar[int] = 1
     keys: ClassVar[tuple[str, ...]] = (*Task.keys, "task.horizon")
     mean: ClassVar[tuple[float, ...]]
     deviation: ClassVar[tuple[float, ...]]
     unit: ClassVar[str] = "value ahead"
     first_input: ClassVar[str] = "value now"
 
-    length: int = size()
-    sequences: int = size()
     horizon: int = size()
 
     @classmethod
-    def of(cls, config: ConfigDict) -> Self:
-        """See `Task.of`."""
-        return cls(length=config.data.length, sequences=config.data.sequences, horizon=config.task.horizon)
+    def more(cls, config: ConfigDict) -> dict[str, int]:
+        """The horizon."""
+        return {"horizon": config.task.horizon}
 
     @property
     def features(self) -> int:
         """The values of a step."""
         return len(self.mean)
-
-    @property
-    def steps(self) -> int:
-        """The length."""
-        return self.length
 
     def series(self, key: jax.Array, steps: int) -> jax.Array:
         """So many steps from states of their own on, [steps, B, values]."""
@@ -84,12 +79,16 @@ class MackeyGlass(Forecast):
 
 def mackey_glass(x: jax.Array, delayed: jax.Array) -> jax.Array:
     """The value a unit of time later."""
-    gain = 0.2 * delayed / (1 + delayed**10)
-    k1 = gain - 0.1 * x
-    k2 = gain - 0.1 * (x + k1 / 2)
-    k3 = gain - 0.1 * (x + k2 / 2)
-    k4 = gain - 0.1 * (x + k3)
-    return x + (k1 + 2 * k2 + 2 * k3 + k4) / 6
+    return runge_kutta(lambda x: 0.2 * delayed / (1 + delayed**10) - 0.1 * x, x, 1.0)
+
+
+def runge_kutta(slope: Callable[[jax.Array], jax.Array], state: jax.Array, h: float) -> jax.Array:
+    """The state a time h later, by the classical method of the fourth order."""
+    k1 = slope(state)
+    k2 = slope(state + h / 2 * k1)
+    k3 = slope(state + h / 2 * k2)
+    k4 = slope(state + h * k3)
+    return state + h / 6 * (k1 + 2 * k2 + 2 * k3 + k4)
 
 
 class Lorenz(Forecast):
@@ -121,11 +120,7 @@ def lorenz(state: jax.Array, h: float = 0.03) -> jax.Array:
         x, y, z = (state[..., i] for i in range(3))
         return jnp.stack([10 * (y - x), x * (28 - z) - y, x * y - 8 / 3 * z], axis=-1)
 
-    k1 = slope(state)
-    k2 = slope(state + h / 2 * k1)
-    k3 = slope(state + h / 2 * k2)
-    k4 = slope(state + h * k3)
-    return state + h / 6 * (k1 + 2 * k2 + 2 * k3 + k4)
+    return runge_kutta(slope, state, h)
 
 
 class Narma(Forecast):
@@ -137,6 +132,7 @@ class Narma(Forecast):
 
     mean = (0.25,)
     deviation = (0.144,)
+    answer_mean, answer_deviation = 0.159, 0.093
     first_input = "u"
     order: ClassVar[int] = 30
 
@@ -153,6 +149,6 @@ class Narma(Forecast):
         start = jnp.zeros((self.order, self.sequences))
         earlier = jnp.concatenate([jnp.zeros((self.order - 1, self.sequences)), u[: steps - self.order + 1]])
         _, y = jax.lax.scan(step, start, (u, earlier))
-        y = (y[SETTLING + self.horizon :] - 0.159) / 0.093
+        y = (y[SETTLING + self.horizon :] - self.answer_mean) / self.answer_deviation
         x = (u[SETTLING : SETTLING + self.length] - self.mean[0]) / self.deviation[0]
         return Batch(x[..., None], y[..., None])

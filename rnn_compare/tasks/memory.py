@@ -3,40 +3,15 @@
 Axis sizes: T time steps, B sequences.
 """
 
-from typing import Any, ClassVar, Self
+from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from ml_collections import ConfigDict
 
-from rnn_compare.tasks.task import CROSS_ENTROPY, Batch, Task, size
+from rnn_compare.tasks.task import CROSS_ENTROPY, Batch, Sequences
 
 SYMBOLS, RECALLED = 8, 10  # of the copy and the denoising task, as in Arjovsky et al. 2016
-
-
-class Sequences(Task):
-    """A task whose sequences are drawn, of `data.length` steps and `data.sequences` at a time."""
-
-    shortest: ClassVar[int] = 2
-
-    length: int = size()
-    sequences: int = size()
-
-    @classmethod
-    def of(cls, config: ConfigDict) -> Self:
-        """See `Task.of`."""
-        if config.data.length < cls.shortest:
-            raise ValueError(
-                f"config.data.length is {config.data.length}: it must be at least {cls.shortest} for the task "
-                f"{config.task.name}"
-            )
-        return cls(length=config.data.length, sequences=config.data.sequences)
-
-    @property
-    def steps(self) -> int:
-        """The length."""
-        return self.length
 
 
 class Adding(Sequences):
@@ -175,6 +150,6 @@ class Parity(Sequences):
         bits = jax.random.bernoulli(key, 0.5, (self.length, self.sequences)).astype(jnp.int32)
         return Batch(bits[..., None].astype(jnp.float32), jnp.cumsum(bits, axis=0) % 2)
 
-    def guess(self, batch: Batch) -> Any:
+    def guess(self, batch: Batch) -> float:
         """Of two that are as likely as each other."""
         return float(np.log(2))

@@ -119,6 +119,39 @@ def size() -> Any:
     return struct.field(pytree_node=False)
 
 
+class Sequences(Task):
+    """A task whose sequences are drawn, of `data.length` steps and `data.sequences` at a time.
+
+    Attributes:
+        shortest: the fewest steps of which it can be made.
+    """
+
+    shortest: ClassVar[int] = 2
+
+    length: int = size()
+    sequences: int = size()
+
+    @classmethod
+    def of(cls, config: ConfigDict) -> Self:
+        """See `Task.of`."""
+        if config.data.length < cls.shortest:
+            raise ValueError(
+                f"config.data.length is {config.data.length}: it must be at least {cls.shortest} for the task "
+                f"{config.task.name}"
+            )
+        return cls(length=config.data.length, sequences=config.data.sequences, **cls.more(config))
+
+    @classmethod
+    def more(cls, config: ConfigDict) -> dict[str, Any]:
+        """Further fields, by their names."""
+        return {}
+
+    @property
+    def steps(self) -> int:
+        """The length."""
+        return self.length
+
+
 # A task in words; where what it reads is gone, its class says what it can.
 
 

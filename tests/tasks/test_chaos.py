@@ -44,7 +44,7 @@ def test_lorenz_follows_its_equation():
 def test_narma_answers_as_a_plain_loop_does():
     task, inputs, targets = batch("narma", length=400, horizon=1, sequences=3)
     u = inputs[..., 0] * task.deviation[0] + task.mean[0]
-    y = targets[..., 0] * 0.093 + 0.159  # y[i] is that of the step after u[i]
+    y = targets[..., 0] * task.answer_deviation + task.answer_mean  # y[i] is that of the step after u[i]
     for t in range(60, 399):
         past = y[t - 30 : t]
         expected = 0.2 * y[t - 1] + 0.04 * y[t - 1] * past.sum(axis=0) + 1.5 * u[t - 29] * u[t] + 0.001
