@@ -7,10 +7,8 @@ Axis sizes: N rows, F inputs, O targets, T time steps, B sequences, W windows.
 """
 
 import functools
-import hashlib
-import itertools
 from pathlib import Path
-from typing import Any, ClassVar, NamedTuple, Self
+from typing import Any, ClassVar, Self
 
 import jax
 import jax.numpy as jnp
@@ -18,11 +16,8 @@ import numpy as np
 from flax import struct
 from ml_collections import ConfigDict
 
+from rnn_compare.tasks.files import READERS, Asked, Rows, read
 from rnn_compare.tasks.task import KNOWN_SQUARED_ERROR, Batch, Task, size
-
-MOST = 1e18  # whose square single precision holds
-MOST_TWICE = 0.01  # of the rows may have a time that is there before, as where clocks are set back
-READERS = ".csv, .csv.gz, .parquet, .npy or .npz"
 
 
 class Table(Task):
@@ -71,10 +66,7 @@ class Table(Task):
             raise ValueError(f"config.task.path={task.path}: it cannot be read ({error.strerror})") from None
         asked = Asked(tuple(task.inputs), tuple(task.targets), task.time, task.series)
         sizes = data.length, data.sequences, task.horizon, task.share, task.season
-        try:
-            return cls(**_fields(path, (stamp.st_mtime_ns, stamp.st_size), asked, sizes))
-        except ValueError as error:
-            raise ValueError(str(error).replace("FILE", f"config.task.path={task.path}")) from None
+        return cls(**_fields(path, (stamp.st_mtime_ns, stamp.st_size), asked, sizes))
 
     @property
     def heads(self) -> tuple[tuple[str, int], ...]:  # type: ignore[override]
@@ -123,182 +115,8 @@ class Table(Task):
 
 
 @functools.lru_cache(16)
-def _fields(path: Path, stamp: tuple[int, int], asked: "Asked", sizes: tuple[Any, ...]) -> dict[str, Any]:
+def _fields(path: Path, stamp: tuple[int, int], asked: Asked, sizes: tuple[Any, ...]) -> dict[str, Any]:
     return windows(read(path, stamp, asked), *sizes)
-
-
-class Asked(NamedTuple):
-    """Which columns are asked for; none means all that are left, and targets are the inputs if none are named."""
-
-    inputs: tuple[str, ...]
-    targets: tuple[str, ...]
-    time: str
-    series: str
-
-
-class Rows(NamedTuple):
-    """A file as it was read.
-
-    Attributes:
-        inputs: [N, F], what is missing not a number.
-        targets: [N, O] likewise.
-        series: the rows [start, end) of each series.
-        pieces: the same, cut where steps are missing.
-        columns: as in `Table`.
-        digest: of the file.
-    """
-
-    inputs: np.ndarray
-    targets: np.ndarray
-    series: tuple[tuple[int, int], ...]
-    pieces: tuple[tuple[int, int], ...]
-    columns: tuple[tuple[str, ...], ...]
-    digest: str
-
-
-@functools.lru_cache(8)
-def read(path: Path, stamp: tuple[int, int], asked: Asked) -> Rows:
-    """The columns that are asked for, in the order of time within each series.
-
-    Raises:
-        ValueError: in one sentence, with the line or the column.
-    """
-    frame = frame_of(path)
-    asked = asked._replace(series=asked.series or ("series" if frame.attrs.get("series") else ""))
-    of_time, of_series = [asked.time] * bool(asked.time), [asked.series] * bool(asked.series)
-    for key, names in (("inputs", asked.inputs), ("targets", asked.targets), ("time", of_time), ("series", of_series)):
-        if missing := [name for name in names if name not in frame.columns]:
-            has = ", ".join(map(str, frame.columns))
-            hint = (
-                "; columns must have commas between them" if len(frame.columns) == 1 and set(has) & set(";\t|") else ""
-            )
-            raise ValueError(
-                f"config.task.{key} names the column {missing[0]!r}, which FILE does not have: it has {has}{hint}"
-            )
-        if key in ("inputs", "targets") and (taken := {*of_time, *of_series} & {*names}):
-            raise ValueError(
-                f"config.task.{key} names the column {taken.pop()!r}, which is that of the time or the series"
-            )
-    if asked.time:
-        frame[asked.time] = times(frame, asked.time)
-    order = [*of_series, *of_time]
-    frame = frame.sort_values(order, kind="stable") if order else frame
-    if of_time and (twice := frame.duplicated(order)).mean() > MOST_TWICE:
-        line = int(frame.index[np.flatnonzero(twice)[0]]) + 2
-        series = "" if of_series else ", or name the column that tells series apart, config.task.series"
-        raise ValueError(
-            f"config.task.time={asked.time}: line {line} of FILE has a time that is there before: leave one out{series}"
-        )
-    left = [name for name in frame.columns if name not in order]
-    plain = tuple(name for name in left if frame[name].dtype.kind in "fiub")
-    inputs = asked.inputs or plain
-    if not inputs:
-        raise ValueError("FILE: it has no column of numbers")
-    targets = asked.targets or inputs
-    given, told = (np.stack([numbers(frame, name) for name in names], axis=1) for names in (inputs, targets))
-    digest = hashlib.sha256(path.read_bytes()).hexdigest()[:12]
-    unused = () if asked.inputs else tuple(name for name in left if name not in (*plain, *targets))
-    return Rows(given, told, *pieces(frame, asked), (tuple(inputs), tuple(targets), unused), digest)
-
-
-def frame_of(path: Path) -> Any:
-    """A file as a data frame.
-
-    Raises:
-        ValueError: it cannot be one.
-    """
-    import pandas as pd
-
-    name = path.name.lower()
-    try:
-        if name.endswith((".csv", ".csv.gz")):
-            return pd.read_csv(path)
-        if name.endswith(".parquet"):
-            return pd.read_parquet(path)
-        if name.endswith((".npy", ".npz")):
-            return arrays_of(path, pd)
-    except ImportError:
-        raise ValueError("FILE: Parquet needs `pip install 'rnn_compare[parquet]'`") from None
-    except UnicodeError:
-        raise ValueError("FILE: it is no text in UTF-8") from None
-    except Exception as error:  # what a damaged file makes a reader raise has no end
-        why = " ".join(str(error).split()) if name.endswith((".csv", ".csv.gz")) else "it holds no arrays of numbers"
-        raise ValueError(f"FILE: it cannot be read ({why})") from None
-    raise ValueError(f"FILE: it must end in {READERS}")
-
-
-def arrays_of(path: Path, pd: Any) -> Any:
-    """An array [N], [N, columns] or [series, steps, columns] of numbers; of an .npz file the columns are named."""
-    loaded = np.load(path, allow_pickle=False)
-    if not isinstance(loaded, np.ndarray):
-        return pd.DataFrame({name: loaded[name] for name in loaded.files})
-    if loaded.dtype.kind not in "fiub" or not 1 <= loaded.ndim <= 3 or not loaded.size:
-        raise ValueError
-    table = loaded.reshape(-1, loaded.shape[-1] if loaded.ndim > 1 else 1)
-    frame = pd.DataFrame(table, columns=[str(i) for i in range(table.shape[1])])
-    if loaded.ndim == 3:
-        frame["series"] = np.repeat(np.arange(len(loaded)), loaded.shape[1])
-        frame.attrs["series"] = True
-    return frame
-
-
-def times(frame: Any, name: str) -> Any:
-    """A column of time stamps, or of numbers.
-
-    Raises:
-        ValueError: a row of it is none; names it.
-    """
-    import pandas as pd
-
-    if frame[name].dtype.kind in "fiu":
-        return frame[name]
-    found = pd.to_datetime(frame[name], errors="coerce", utc=True, format="ISO8601")
-    if found.isna().any():
-        row = int(np.flatnonzero(found.isna())[0])
-        raise ValueError(
-            f"config.task.time={name}: line {row + 2} of FILE has {frame[name].iloc[row]!r}, which is no time "
-            "such as 2026-11-26 09:30:00"
-        )
-    return found.astype("int64")
-
-
-def numbers(frame: Any, name: str) -> np.ndarray:
-    """A column of numbers; what is empty is not a number.
-
-    Raises:
-        ValueError: something in it is no number; names its line.
-    """
-    import pandas as pd
-
-    found = pd.to_numeric(frame[name], errors="coerce")
-    if (wrong := found.isna() & frame[name].notna()).any():
-        row = int(frame.index[np.flatnonzero(wrong)[0]])
-        raise ValueError(
-            f"FILE: line {row + 2} has {frame[name].loc[row]!r} in the column {name!r}, which is no number"
-        )
-    values = found.to_numpy(np.float64, na_value=np.nan)
-    if (np.abs(values) > MOST).any():
-        raise ValueError(f"FILE: the column {name!r} has a number beyond {MOST:g}")
-    return values
-
-
-def pieces(frame: Any, asked: Asked) -> tuple[tuple[tuple[int, int], ...], tuple[tuple[int, int], ...]]:
-    """Where series end; and where steps are missing as well: more time than one and a half of the usual step."""
-    cut = np.zeros(max(0, len(frame) - 1), bool)
-    if asked.series:
-        names = frame[asked.series].to_numpy()
-        cut = names[1:] != names[:-1]
-    series = between(cut)
-    if asked.time and not cut.all():
-        passed = np.diff(frame[asked.time].to_numpy()).astype(np.float64)
-        cut = cut | (passed > 1.5 * np.median(passed[~cut]))
-    return series, between(cut)
-
-
-def between(cut: np.ndarray) -> tuple[tuple[int, int], ...]:
-    """The rows [start, end) that lie between cuts behind rows."""
-    ends = [0, *(np.flatnonzero(cut) + 1).tolist(), len(cut) + 1]
-    return tuple(itertools.pairwise(ends))
 
 
 def windows(rows: Rows, length: int, sequences: int, horizon: int, share: float, season: int) -> dict[str, Any]:
@@ -315,29 +133,7 @@ def windows(rows: Rows, length: int, sequences: int, horizon: int, share: float,
     cut = np.concatenate(
         [start + np.arange(end - start) < round(share * (end - start)) + start for start, end in rows.series]
     )
-    if not cut.any() or cut.all():
-        raise ValueError(
-            f"config.task.share is {share}: it leaves nothing to learn from, or to judge, of {len(cut)} rows"
-        )
-    longest = max(int(cut[start:end].sum()) for start, end in rows.pieces)
-    if needed > longest:
-        raise ValueError(
-            f"config.data.length is {length}: with config.task.horizon={horizon} it must be at most {longest - horizon}"
-            f", as the longest stretch without a gap that is learnt from has {longest} rows"
-        )
-    if season >= needed:
-        raise ValueError(
-            f"config.task.season is {season}: it must be smaller than config.data.length + config.task.horizon, "
-            f"{needed}"
-        )
-    for key, array, names in (("inputs", rows.inputs, rows.columns[0]), ("targets", rows.targets, rows.columns[1])):
-        for column, name in zip(array[cut].T, names, strict=True):
-            different = len(np.unique(column[~np.isnan(column)])[:2])
-            if different < (2 if key == "targets" else 1):
-                raise ValueError(
-                    f"FILE: the column {name!r} {'never changes' if different else 'is empty'} in the part that is "
-                    f"learnt from: leave it out of config.task.{key}"
-                )
+    refuse(rows, cut, length, horizon, share, season)
     given, told = (scale(array, cut) for array in (rows.inputs, rows.targets))
     inputs: list[np.ndarray] = []
     targets: list[np.ndarray] = []
@@ -357,8 +153,8 @@ def windows(rows: Rows, length: int, sequences: int, horizon: int, share: float,
     for learnt, what in ((True, "learn from"), (False, "judge")):
         if not begins[learnt]:
             raise ValueError(
-                f"FILE: its {len(cut)} rows leave no window to {what}, with config.task.horizon={horizon} "
-                f"and config.task.share={share}"
+                f"config.task.path={rows.path}: its {len(cut)} rows leave no window to {what}, "
+                f"with config.task.horizon={horizon} and config.task.share={share}"
             )
     every = np.concatenate(begins[False])
     judging = every[np.linspace(0, len(every) - 1, sequences).round().astype(int)]
@@ -375,6 +171,47 @@ def windows(rows: Rows, length: int, sequences: int, horizon: int, share: float,
         "columns": rows.columns,
         "digest": rows.digest,
     }
+
+
+def refuse(rows: Rows, learnt: np.ndarray, length: int, horizon: int, share: float, season: int) -> None:
+    """Complains about sizes for which there is too little, and columns of which nothing can be learnt.
+
+    Args:
+        rows: the file.
+        learnt: which of its rows are learnt from, [N].
+        length: T.
+        horizon: steps ahead.
+        share: that was asked for.
+        season: steps, or 0.
+
+    Raises:
+        ValueError: in one sentence.
+    """
+    needed = length + horizon
+    if not learnt.any() or learnt.all():
+        raise ValueError(
+            f"config.task.share is {share}: it leaves nothing to learn from, or to judge, of {len(learnt)} rows"
+        )
+    longest = max(int(learnt[start:end].sum()) for start, end in rows.pieces)
+    if needed > longest:
+        raise ValueError(
+            f"config.data.length is {length}: with config.task.horizon={horizon} it must be at most {longest - horizon}"
+            f", as the longest stretch without a gap that is learnt from has {longest} rows"
+        )
+    if season >= needed:
+        raise ValueError(
+            f"config.task.season is {season}: it must be smaller than config.data.length + config.task.horizon, "
+            f"{needed}"
+        )
+    for key, array, names in (("inputs", rows.inputs, rows.columns[0]), ("targets", rows.targets, rows.columns[1])):
+        for column, name in zip(array[learnt].T, names, strict=True):
+            different = len(np.unique(column[~np.isnan(column)])[:2])
+            if different < (2 if key == "targets" else 1):
+                what = "never changes" if different else "is empty"
+                raise ValueError(
+                    f"config.task.path={rows.path}: the column {name!r} {what} in the part that is learnt from: leave "
+                    f"it out of config.task.{key}"
+                )
 
 
 def naive(

@@ -176,6 +176,7 @@ def test_naive_forecasts_lose_what_a_plain_loop_says(csv):
         ("t,v\n" + "1,2\n1,3\n2,4\n" * 20, "data.csv", {"time": "t"}, "line . of .* has a time that is there before"),
         ("a,b\n" + "1,2\n2,2\n" * 50, "data.csv", {"targets": ("b",)}, "the column 'b' never changes in the part"),
         ("a,b\n" + "1,\n2,\n" * 50, "data.csv", {"targets": ("b",)}, "the column 'b' is empty in the part that is"),
+        ("FILE,x\n1,a\n2,b\n", "data.csv", {"inputs": ("FILE", "x")}, "line 2 has 'a' in the column 'x', which is no"),
         (counting(), "data.csv", {"season": 9}, "config.task.season is 9: it must be smaller than"),
         (counting(9), "data.csv", {}, "config.data.length is 8: with config.task.horizon=1 it must be at most 6"),
         ("a;b\n1;2\n", "data.csv", {"targets": ("b",)}, "it has a;b; columns must have commas between them"),

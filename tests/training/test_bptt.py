@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from fitting import fit, snapshot
 
 from rnn_compare.config import UserError, validate
 from rnn_compare.network.model import make_model
@@ -12,14 +13,6 @@ from rnn_compare.training import optimizers
 from rnn_compare.training.optimizers import Hyper
 from rnn_compare.training.program import memory_needed
 from rnn_compare.training.start import init_batch, init_state, recipe
-from rnn_compare.training.trainer import Trainer
-
-
-def trained(runs, stop_every=1000):
-    trainer = Trainer(runs)
-    trainer.compile()
-    chunks = list(trainer.fit(stop_every))
-    return {name: np.concatenate([c.metrics[name] for c in chunks]) for name in chunks[0].metrics}, chunks[-1].params
 
 
 @pytest.mark.parametrize("cell", ["gru", pytest.param("lstm", marks=pytest.mark.slow)])
@@ -27,7 +20,7 @@ def test_it_is_the_plain_loop_over_parts(tiny, cell):
     """Against a Python loop over the parts, with jax.lax.scan and no kernels, that hands on the carry."""
     tiny.model.cell, tiny.train.bptt, tiny.train.epochs = cell, 5, 2
     config = validate(tiny)
-    curves, params = trained([(config, 3)])
+    curves, params = fit([(config, 3)])
     batch, state = init_batch(config, 3), init_state(config, 3)
     model, tx = make_model(config).clone(backend="scan"), optimizers.make(recipe(config), Hyper(0.001, 1.0))
     ours, opt_state, losses = state.params, tx.init(state.params), []
@@ -50,21 +43,23 @@ def test_it_is_the_plain_loop_over_parts(tiny, cell):
 
 
 def test_one_part_is_the_whole_sequence(tiny):
-    whole, _ = trained([(validate(tiny), 0)])
+    whole, _ = fit([(validate(tiny), 0)])
     tiny.train.bptt = 20
-    one, _ = trained([(validate(tiny), 0)])
+    one, _ = fit([(validate(tiny), 0)])
     np.testing.assert_allclose(one["loss"], whole["loss"], rtol=1e-5)
 
 
-def test_no_bit_depends_on_chunks_or_on_the_runs_beside(tiny):
+def test_no_bit_depends_on_chunks_on_going_on_or_on_the_runs_beside(tiny):
     tiny.train.bptt = 4
     config = validate(tiny)
-    alone, _ = trained([(config, 1)])
-    chopped, _ = trained([(config, 1)], stop_every=2)
-    beside, _ = trained([(config, 0), (config, 1)])
+    alone, _ = fit([(config, 1)])
+    chopped, _ = fit([(config, 1)], stop_every=2)
+    beside, _ = fit([(config, 0), (config, 1)])
+    rest, _ = fit([(config, 1)], restored=snapshot([(config, 1)], 3))
     for name, curve in alone.items():
         np.testing.assert_array_equal(curve, chopped[name])
         np.testing.assert_array_equal(curve[:, 0], beside[name][:, 1])
+        np.testing.assert_array_equal(curve[3:], rest[name])
 
 
 def test_it_takes_less_memory(tiny):

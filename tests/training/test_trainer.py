@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from fitting import fit
 
 from rnn_compare import config as base
 from rnn_compare.config import validate
@@ -18,14 +19,6 @@ from rnn_compare.training.program import memory_needed, program
 from rnn_compare.training.start import _data_program, init_batch, init_state, recipe
 from rnn_compare.training.step import gradients, update
 from rnn_compare.training.trainer import Trainer
-
-
-def fit(runs, stop_every=1000):
-    """A cohort's curves [epochs, R] by name, and its last parameters."""
-    cohort = Trainer(runs)
-    cohort.compile()
-    chunks = list(cohort.fit(stop_every))
-    return {name: np.concatenate([c.metrics[name] for c in chunks]) for name in chunks[0].metrics}, chunks[-1].params
 
 
 def assert_same_bits(a, b):
