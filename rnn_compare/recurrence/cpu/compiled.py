@@ -20,7 +20,7 @@ from numba.core.registry import cpu_target
 
 from rnn_compare.recurrence.cpu.tasks import handle, help_out
 from rnn_compare.recurrence.cpu.vector import CPU, FEATURES, WIDTH
-from rnn_compare.recurrence.xla_ffi import call4, word
+from rnn_compare.recurrence.xla_ffi import bind, word
 
 
 @functools.cache
@@ -136,11 +136,5 @@ def _register(target, task, finish):
         run, helper = _shared()
         task = _compile(f"{target}_task", task, 5)
         finish = _compile(f"{target}_finish", finish or _nothing, 4)
-
-        @numba.cfunc(word(word))
-        def handler(frame):
-            return call4(run, (frame, task, finish, helper))
-
-        _keep_alive.append(handler)
-        jax.ffi.register_ffi_target(target, jax.ffi.pycapsule(handler.ctypes), platform="cpu")
+        jax.ffi.register_ffi_target(target, bind(run, task, finish, helper), platform="cpu")
         _registered.add(target)

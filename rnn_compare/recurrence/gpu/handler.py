@@ -1,6 +1,7 @@
 """What XLA calls for a kernel: a C function that launches it on XLA's stream."""
 
 import ctypes
+import functools
 import math
 import threading
 
@@ -23,8 +24,8 @@ from rnn_compare.recurrence.xla_ffi import (
     arg,
     arguments_of,
     attribute,
+    bind,
     call1,
-    call4,
     call11,
     error,
     free,
@@ -66,7 +67,6 @@ def stream_of(frame, args):
     return call1(peek(peek(frame + API) + _STREAM_GET), (args,))
 
 
-@numba.cfunc(word(word, word, word, word), error_model="numpy")
 def handle(frame, kernel, launch, streams):
     """What a handler does.
 
@@ -106,8 +106,13 @@ def handle(frame, kernel, launch, streams):
     return failed
 
 
+@functools.cache
+def _handle():
+    return numba.cfunc(word(word, word, word, word), error_model="numpy")(handle)
+
+
 _lock = threading.Lock()
-_registered: dict[str, object] = {}
+_registered: set[str] = set()
 
 
 def register(target, kernel, launch, platform="CUDA"):
@@ -115,11 +120,6 @@ def register(target, kernel, launch, platform="CUDA"):
     with _lock:
         if target in _registered:
             return
-        run, streams = handle.address, int(platform == "CUDA")
-
-        @numba.cfunc(word(word))
-        def handler(frame):
-            return call4(run, (frame, kernel, launch, streams))
-
-        jax.ffi.register_ffi_target(target, jax.ffi.pycapsule(handler.ctypes), platform=platform)
-        _registered[target] = handler
+        streams = int(platform == "CUDA")
+        jax.ffi.register_ffi_target(target, bind(_handle().address, kernel, launch, streams), platform=platform)
+        _registered.add(target)
