@@ -42,16 +42,26 @@ def smoke(pytestconfig):
     return f"--config={pytestconfig.rootpath}/configs/smoke.py"
 
 
-def test_smoke_from_the_command_line(smoke, here, tmp_path):
-    result = run(smoke, "--config.train.epochs=5", "--config.speed.limit=0.1", cwd=tmp_path)
-    assert result.returncode == 0, result.stderr
-    assert "lstm-s0" in result.stdout
-    assert "finished" in result.stdout
-    assert (tmp_path / "runs/smoke/loss.png").exists()
-    assert (tmp_path / "runs/smoke/speed.json").exists()
-    code, _, said = here(smoke, "--config.train.epochs=6", "--config.speed.limit=0.1")
+def check_smoke(code, out, said, folder):
+    assert code == 0, said
+    assert "lstm-s0" in out
+    assert "finished" in out
+    assert (folder / "runs/smoke/loss.png").exists()
+    assert (folder / "runs/smoke/speed.json").exists()
+
+
+@pytest.mark.slow
+def test_smoke_from_the_command_line(smoke, tmp_path):
+    result = run(smoke, cwd=tmp_path)
+    check_smoke(result.returncode, result.stdout, result.stderr, tmp_path)
+
+
+def test_smoke(smoke, tiny_flags, here, tmp_path):
+    flags = *tiny_flags, "--config.speed.limit=0.1"
+    check_smoke(*here(smoke, *flags), tmp_path)
+    code, _, said = here(smoke, *flags, "--config.train.epochs=8")
     assert code == 2
-    assert "train.epochs is 5 there and 6 here" in said
+    assert "train.epochs is 7 there and 8 here" in said
 
 
 def unread(*command, cwd):

@@ -59,7 +59,8 @@ def trace(config):
 
     def step(config, state, data):
         batch = data.batch(0) if isinstance(data, Source) else data
-        return update(state, *gradients(state.params, batch, make_model(config)), recipe(config), make_model(config))
+        model = make_model(config)  # finds out whether there is a kernel, which need not be compiled
+        return update(state, *gradients(state.params, batch, model.clone(backend="scan")), recipe(config), model)
 
     for cohort in group(expand(config)):
         for run in (cohort[0], cohort[-1]):

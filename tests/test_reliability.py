@@ -27,7 +27,7 @@ from rnn_compare import config as base
 def get_config():
     config = base.base()
     config.seeds = 2
-    config.data.sequences, config.data.length, config.model.units = 4, 600, 5
+    config.data.sequences, config.data.length, config.model.units = 4, 600, 4
     config.train.epochs, config.train.chunk = {EPOCHS}, 4
     config.checkpoint.epochs = 12
     config.log.histogram_every = 50

@@ -4,6 +4,7 @@ A backend is a function `(step, params, x, carry) -> (outputs, last carry)`, lis
 [T, B, F] or a tree of them.
 """
 
+import functools
 from collections.abc import Callable
 from types import ModuleType
 from typing import Any
@@ -46,6 +47,12 @@ def pick(backend: str, cell: RecurrentCell, features: int, steps: int = 1, batch
     """
     if backend == "scan":
         return backend
+    on_a_processor = jax.default_backend() == "cpu"
+    return (_pick if on_a_processor else _pick.__wrapped__)(backend, cell, features, steps, batch)
+
+
+@functools.lru_cache(maxsize=256)  # by a rule, which always says the same; reading a step takes 0.1 s
+def _pick(backend: str, cell: RecurrentCell, features: int, steps: int, batch: int) -> str:
     arguments = cell.step, *shapes(cell, features, steps, batch)
     if backend == "auto":
         return fastest(*arguments)

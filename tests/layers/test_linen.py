@@ -54,7 +54,7 @@ def judged(layer, lengths, time_major=False, **given):
     return jax.jit(jax.value_and_grad(function, (0, 1), has_aux=True))
 
 
-@pytest.mark.parametrize("lengths", [None, LENGTHS], ids=["whole", "padded"])
+@pytest.mark.parametrize("lengths", [pytest.param(None, marks=pytest.mark.slow), LENGTHS], ids=["whole", "padded"])
 @pytest.mark.parametrize("order", [{}, *(pytest.param(o, marks=pytest.mark.slow) for o in ORDERS)], ids=str)
 @pytest.mark.parametrize(
     "name", [name if name == "flax.GRUCell" else pytest.param(name, marks=pytest.mark.slow) for name in CELLS]
@@ -237,7 +237,8 @@ def test_what_cannot_be_fused_is_flaxs_own(monkeypatch):
         rnn_compare.RNN(Dropping()).apply({"params": {}}, inputs(), resets=jnp.zeros((B, T), bool), rngs=keys)
 
 
-@pytest.mark.parametrize("learned", [False, pytest.param(True, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("learned", [False, True])
 def test_nothing_is_computed_of_padding(monkeypatch, learned):
     """Not a number in it is seen by nobody; sequences of no step, of all, and of more than one task."""
     x = jax.random.normal(jax.random.key(0), (30, T, F))

@@ -25,7 +25,12 @@ EACH = [name if name in QUICK else pytest.param(name, marks=pytest.mark.slow) fo
 @pytest.mark.parametrize("backend", FAST)
 @pytest.mark.parametrize(
     ("T", "B", "F", "H", "runs"),
-    [(1, 1, 2, 4, 0), (3, 7, 3, 5, 3), (3, 40, 8, 17, 1), (300, 13, 2, 16, 2), (50, 5, 33, 40, 0), (20, 3, 2, 256, 0)],
+    [
+        (1, 1, 2, 4, 0),
+        (3, 40, 8, 17, 1),
+        (300, 13, 2, 16, 2),
+        *(pytest.param(*s, marks=pytest.mark.slow) for s in ((3, 7, 3, 5, 3), (50, 5, 33, 40, 0), (20, 3, 2, 256, 0))),
+    ],
 )
 @pytest.mark.parametrize("name", EACH)
 def test_values_and_gradients(name, backend, T, B, F, H, runs):
@@ -41,7 +46,7 @@ def test_others_at_one_size(name, backend):
 
 @pytest.mark.parametrize("backend", FAST)
 @pytest.mark.parametrize(
-    "name", [name if name == "gru" else pytest.param(name, marks=pytest.mark.slow) for name in HEAD]
+    "name", [pytest.param(name, marks=pytest.mark.slow) for name in HEAD]
 )
 def test_a_long_sequence_of_single_numbers(name, backend):
     hold(MODELS[name](1, 16), backend, 1000, 41, 1, 2)
@@ -131,7 +136,7 @@ def test_a_run_does_not_depend_on_those_beside_it(name, backend):
 
 
 @pytest.mark.parametrize("backend", FAST)
-@pytest.mark.parametrize("name", ["lstm", "slstm"])
+@pytest.mark.parametrize("name", ["gru", pytest.param("slstm", marks=pytest.mark.slow)])
 def test_called_from_several_threads_at_once(name, backend):
     model = MODELS[name](2, 16)
     arguments, function = problem(model, 300, 40, 2, 0), compiled(model, backend, 0)

@@ -205,7 +205,7 @@ def test_what_it_cannot_serve_is_an_error_that_says_why_and_auto_takes_the_scan(
     assert recurrence(cell, params, x, carry, "scan")[0].shape == (3, 1, 2)
 
 
-@pytest.mark.parametrize("name", CELLS)
+@pytest.mark.parametrize("name", ["lstm", "gru", "slstm"])  # all of them: test_read.py
 def test_our_own_cells_are_served(name):
     cell = CELLS[name](units=2)
     assert pick("auto", cell, 3) == pick("cpu", cell, 3) == "cpu"

@@ -12,7 +12,7 @@ from rnn_compare.network.readout import squared_error
 from rnn_compare.recurrence import cpu, recurrence
 from rnn_compare.recurrence.cpu import compiled
 
-OTHERS = [jnp.float16, jnp.bfloat16, jnp.int32]
+OTHERS = [jnp.float16, *(pytest.param(dtype, marks=pytest.mark.slow) for dtype in (jnp.bfloat16, jnp.int32))]
 T, B, F, H, O = 5, 3, 2, 4, 7
 
 

@@ -130,12 +130,12 @@ def close(path, ours, exact):
     assert error <= ALLOWED * scale, f"{jax.tree_util.keystr(path)}: {error:.2e} of {scale:.2e}"
 
 
+@pytest.mark.parametrize(("F", "H"), [(2, 5), pytest.param(1, 1, marks=pytest.mark.slow)])
 @pytest.mark.parametrize(
     "name", [name if name in [*STEPS, "slstm"] else pytest.param(name, marks=pytest.mark.slow) for name in MODELS]
 )
-def test_graphs_of_assorted_steps(name):
-    for F, H in ((2, 5), (1, 1)):
-        hold(MODELS[name](F, H), 4, F)
+def test_graphs_of_assorted_steps(name, F, H):
+    hold(MODELS[name](F, H), 4, F)
 
 
 sizes = {"B": st.integers(1, 4), "F": st.integers(1, 6), "H": st.integers(1, 9), "K": st.integers(2, 4)}
@@ -144,7 +144,7 @@ everything = hypothesis.settings(
 )
 
 
-@hypothesis.settings(everything, max_examples=15, phases=[hypothesis.Phase.generate])
+@hypothesis.settings(everything, max_examples=6, phases=[hypothesis.Phase.generate])
 @hypothesis.given(written=steps(8), **sizes)
 def test_graphs_of_random_steps(written, B, F, H, K):
     hold(written.model(F, H, K), B, F)

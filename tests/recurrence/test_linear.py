@@ -50,7 +50,7 @@ DERIVATIVES = {
 }
 
 
-LONG = "hessian", "stacked", "backward over backward", "stacked, forward over backward"
+LONG = "forward", "of a closure", "hessian", "stacked", "backward over backward", "stacked, forward over backward"
 
 
 @pytest.mark.parametrize(

@@ -27,7 +27,7 @@ def check_coverage(population, n, samples):
 
 
 @pytest.mark.parametrize("population", POPULATIONS)
-@pytest.mark.parametrize("n", [FEWEST, 10])
+@pytest.mark.parametrize("n", [FEWEST, pytest.param(10, marks=pytest.mark.slow)])
 def test_what_is_called_a_95_percent_interval_holds_the_mean_that_often(population, n):
     check_coverage(population, n, 600)
 

@@ -47,4 +47,5 @@ def test_a_cohort_has_no_more_runs_than_files_can_be_open(tiny, monkeypatch):
     tiny.seeds = 11
     (cohort,) = cohorts.group(expand(validate(tiny)))
     monkeypatch.setattr(cohorts, "most_open_files", lambda: 4)
+    monkeypatch.setattr(cohorts, "memory_needed", lambda config, R: R)
     assert sorted(len(part) for part in split(cohort, 10**12)) == [3, 4, 4]

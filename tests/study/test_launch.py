@@ -40,6 +40,7 @@ def test_no_ray_is_one_sentence(tiny, tmp_path, monkeypatch):
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.slow
 def test_a_cohort_that_was_lost_is_tried_again_by_the_same_command(tiny, tmp_path, capsys, monkeypatch):
     tiny.sweep = {"model.cell": ("lstm", "gru")}
     attempt = study.attempt

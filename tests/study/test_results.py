@@ -110,7 +110,7 @@ def test_hparams_page_has_a_row_per_run_with_types_domains_and_metrics(trained):
     assert folders == {*NAMES, "study"}
 
 
-def test_the_same_study_again_gives_the_same_bits(config, trained, tmp_path, assert_same_results):
+def test_the_same_study_again_gives_the_same_bits(config, trained, tmp_path, assert_same_results, no_figures):
     assert execute(validate(config), tmp_path, dry_run=False)
     assert_same_results(trained, tmp_path, NAMES)
 
@@ -129,7 +129,7 @@ class Door:
         return (Path.touch, (Path("opened"),))
 
 
-def test_nothing_in_a_workdir_is_unpickled(config, trained, tmp_path, monkeypatch):
+def test_nothing_in_a_workdir_is_unpickled(config, trained, tmp_path, monkeypatch, no_figures):
     monkeypatch.chdir(tmp_path)
     shutil.copytree(trained, tmp_path / "w")
     np.savez(tmp_path / "w" / NAMES[0] / "curves.npz", loss=np.array([Door()], dtype=object))

@@ -145,6 +145,7 @@ def test_a_cohort_that_fails_does_not_stop_the_others_and_is_tried_again_only_wh
     assert (tmp_path / "gru-s0" / "run.json").stat().st_mtime_ns == gru
 
 
+@pytest.mark.slow
 def test_a_failure_after_some_runs_have_ended_leaves_those_alone(tiny, tmp_path, monkeypatch):
     tiny.seeds = 3
     evaluate = fit.held_out.evaluate
@@ -163,6 +164,7 @@ def test_a_failure_after_some_runs_have_ended_leaves_those_alone(tiny, tmp_path,
     assert "_hparams_/session_end_info" in events.summary_metadata
 
 
+@pytest.mark.slow
 def test_a_failed_cohort_is_tried_again_from_its_checkpoint(tiny, tmp_path, monkeypatch, capsys, assert_same_results):
     tiny.checkpoint.epochs = 3
     show = board.Board.train
@@ -205,6 +207,7 @@ def test_more_seeds_join_and_what_was_begun_goes_on(tiny, tmp_path, monkeypatch,
     assert not (tmp_path / "a" / "checkpoints").exists()
 
 
+@pytest.mark.slow
 def test_a_clock_that_jumps_back_changes_nothing(tiny, tmp_path, monkeypatch, assert_same_results):
     tiny.log.histogram_every = 2
     now = [2e9]

@@ -96,6 +96,7 @@ def test_a_garbled_run_is_refused(pair, tmp_path, text):
         execute(validate(pair), tmp_path, dry_run=True)
 
 
+@pytest.mark.slow
 def test_runs_that_another_sweep_left_are_reported_under_this_one(tiny, tmp_path):
     assert execute(validate(tiny), tmp_path, dry_run=False)
     tiny.sweep = {"model.cell": ("lstm", "gru")}

@@ -1,5 +1,7 @@
 """Truncated backpropagation through time: an update after each part, the carry handed on."""
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -24,16 +26,18 @@ def test_it_is_the_plain_loop_over_parts(tiny, cell):
     batch, state = init_batch(config, 3), init_state(config, 3)
     model, tx = make_model(config).clone(backend="scan"), optimizers.make(recipe(config), Hyper(0.001, 1.0))
     ours, opt_state, losses = state.params, tx.init(state.params), []
+
+    @jax.jit
+    @partial(jax.value_and_grad, has_aux=True)
+    def loss_and_gradient(params, *part):
+        errors, last = model.apply({"params": params}, *part, method="errors_onward")
+        return model.losses(errors)["loss"], last
+
     for _ in range(config.train.epochs):
         carry, of_epoch = model.cell.initialize_carry(None, batch.inputs.shape[1:]), []
         for j in range(0, 20, 5):
-
-            def loss(params, j=j, carry=carry):
-                part = batch.inputs[j : j + 5], batch.targets[j : j + 5], carry
-                errors, last = model.apply({"params": params}, *part, method="errors_onward")
-                return model.losses(errors)["loss"], last
-
-            (value, carry), grads = jax.value_and_grad(loss, has_aux=True)(ours)
+            part = batch.inputs[j : j + 5], batch.targets[j : j + 5], carry
+            (value, carry), grads = loss_and_gradient(ours, *part)
             updates, opt_state = tx.update(grads, opt_state, ours)
             ours = optax.apply_updates(ours, updates)
             of_epoch.append(value)
@@ -42,6 +46,7 @@ def test_it_is_the_plain_loop_over_parts(tiny, cell):
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a[0], b, rtol=1e-3, atol=1e-5), params, ours)
 
 
+@pytest.mark.slow
 def test_one_part_is_the_whole_sequence(tiny):
     whole, _ = fit([(validate(tiny), 0)])
     tiny.train.bptt = 20
@@ -49,6 +54,7 @@ def test_one_part_is_the_whole_sequence(tiny):
     np.testing.assert_allclose(one["loss"], whole["loss"], rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_no_bit_depends_on_chunks_on_going_on_or_on_the_runs_beside(tiny):
     tiny.train.bptt = 4
     config = validate(tiny)
@@ -62,8 +68,9 @@ def test_no_bit_depends_on_chunks_on_going_on_or_on_the_runs_beside(tiny):
         np.testing.assert_array_equal(curve[3:], rest[name])
 
 
+@pytest.mark.slow
 def test_it_takes_less_memory(tiny):
-    tiny.data.length, tiny.model.units = 4000, 16
+    tiny.data.length, tiny.data.sequences = 4000, 12
     whole = memory_needed(validate(tiny), 1)
     tiny.train.bptt = 100
     assert memory_needed(validate(tiny), 1) < whole / 2

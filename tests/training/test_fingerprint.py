@@ -35,12 +35,13 @@ def third(key, shape, dtype=jnp.float32):
 
 
 @pytest.fixture
-def mine(tiny, monkeypatch):
+def mine(tiny, monkeypatch, no_figures):
     """A study of a cell, an initializer and an optimizer of one's own."""
     monkeypatch.setitem(CELLS, "mine", Mine)
     monkeypatch.setitem(MATRICES, "half", half)
     monkeypatch.setitem(OPTIMIZERS, "own", adam)
     tiny.model.cell, tiny.model.kernel_init, tiny.optimizer.name = "mine", "half", "own"
+    tiny.train.backend = "scan"  # which need not be compiled by Numba
     return tiny
 
 

@@ -45,7 +45,9 @@ def test_no_bit_depends_on_chunks_on_going_on_or_on_the_runs_beside(fresh):
         np.testing.assert_array_equal(curve[3:], rest[name])
 
 
-@pytest.mark.parametrize("name", ["adding", "copy", "temporal_order", "lorenz"])
+@pytest.mark.parametrize(
+    "name", ["adding", "copy", *(pytest.param(name, marks=pytest.mark.slow) for name in ("temporal_order", "lorenz"))]
+)
 def test_the_loss_is_that_of_what_is_judged(fresh, name):
     """By NumPy in double precision, from the outputs of every step."""
     config = fresh(name, sequences=6)
@@ -82,6 +84,7 @@ def test_what_is_kept_of_what_was_judged(fresh, name, rows, outputs):
     assert found.losses["loss"] > 0
 
 
+@pytest.mark.slow
 def test_on_the_adding_task_a_gru_soon_beats_a_guess(fresh):
     config = fresh("adding", sequences=50, length=10).copy_and_resolve_references().unlock()
     config.train.epochs, config.train.chunk, config.optimizer.learning_rate, config.model.units = 600, 100, 0.01, 16

@@ -138,6 +138,7 @@ def test_the_order_within_pairs_is_random(pair, monkeypatch):
     assert {"ll", "lg", "gl", "gg"} <= {a + b for a, b in itertools.pairwise(first)}
 
 
+@pytest.mark.slow
 def test_a_load_that_comes_and_goes_keeps_step_with_no_cell(pair, monkeypatch):
     """Every fourth sample is slow. By turns that was the LSTM's each time, and no interval held the ratio."""
     held = 0
@@ -293,6 +294,7 @@ def test_a_damaged_measurement_is_named(tiny, tmp_path, measured, text):
     assert measured == []
 
 
+@pytest.mark.slow
 def test_backends_that_are_compared_are_timed_in_turn(tiny, tmp_path):
     tiny.speed.limit, tiny.speed.precision = 0.2, 0.5
     tiny.sweep = {"train.backend": ("cpu", "scan")}

@@ -1,6 +1,7 @@
 import os
 import subprocess
 import sys
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -56,7 +57,7 @@ def test_training_is_the_plain_loop(cell, tiny):
     for _ in range(config.train.epochs):
         value, grads = loss_and_gradient(expected)
         ours.append((float(value), float(optax.tree.norm(grads))))
-        updates, opt_state = tx.update(grads, opt_state, expected)
+        updates, opt_state = jax.jit(tx.update)(grads, opt_state, expected)
         expected = optax.apply_updates(expected, updates)
     np.testing.assert_allclose(np.stack([curves["loss"], curves["grad_norm"]], -1)[:, 0], ours, rtol=2e-5)
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a[0], b, rtol=1e-4, atol=1e-6), params, expected)
@@ -177,7 +178,7 @@ def test_post8_starts_near_predicting_zero():
     config = validate(base.base())
     for seed, zero in ((0, 4.66), (8, 2.68)):
         model, params = make_model(config), init_state(config, seed).params
-        errors = model.apply({"params": params}, *init_batch(config, seed), method="errors")
+        errors = jax.jit(partial(model.apply, method="errors"))({"params": params}, *init_batch(config, seed))
         assert model.losses(errors)["loss"] == pytest.approx(zero, rel=0.02)
 
 
@@ -240,7 +241,8 @@ def test_a_gradient_is_finite_as_long_as_its_entries_are(tiny):
     config = validate(tiny)
     state = init_state(config, 0)
     huge = jax.tree.map(lambda leaf: jnp.full_like(leaf, 1.9e20), state.params)
-    after, metrics = update(state, jnp.ones(7), huge, recipe(config), make_model(config))
+    stepped = jax.jit(lambda grads: update(state, jnp.ones(7), grads, recipe(config), make_model(config)))
+    after, metrics = stepped(huge)
     entries = sum(leaf.size for leaf in jax.tree.leaves(huge))
     assert after.finite
     assert metrics["grad_norm"] == pytest.approx(1.9e20 * np.sqrt(entries), rel=1e-5)
@@ -248,6 +250,6 @@ def test_a_gradient_is_finite_as_long_as_its_entries_are(tiny):
     assert min(jax.tree.leaves(moved)) > 0
     for bad in (jnp.inf, jnp.nan):
         huge["flat"]["bias"] = huge["flat"]["bias"].at[1].set(bad)
-        stopped, metrics = update(state, jnp.ones(7), huge, recipe(config), make_model(config))
+        stopped, metrics = stepped(huge)
         assert not stopped.finite
         assert np.isnan(metrics["loss"])

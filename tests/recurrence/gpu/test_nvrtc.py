@@ -74,6 +74,7 @@ def fits(name, H, architecture):
     return True
 
 
+@pytest.mark.slow
 def test_a_cell_that_does_not_fit_is_refused_by_name_before_it_is_raced(monkeypatch):
     cell = CELLS["lstm_layer_norm"](units=8)
     monkeypatch.setattr(gpu.driver, "library", lambda: None)
