@@ -46,7 +46,7 @@ def check_smoke(code, out, said, folder):
     assert code == 0, said
     assert "lstm-s0" in out
     assert "finished" in out
-    assert (folder / "runs/smoke/loss.png").exists()
+    assert (folder / "runs/smoke/report.html").exists()
     assert (folder / "runs/smoke/speed.json").exists()
 
 
@@ -56,7 +56,7 @@ def test_smoke_from_the_command_line(smoke, tmp_path):
     check_smoke(result.returncode, result.stdout, result.stderr, tmp_path)
 
 
-def test_smoke(smoke, tiny_flags, here, tmp_path):
+def test_smoke(smoke, tiny_flags, here, tmp_path, no_figures):
     flags = *tiny_flags, "--config.speed.limit=0.1"
     check_smoke(*here(smoke, *flags), tmp_path)
     code, _, said = here(smoke, *flags, "--config.train.epochs=8")

@@ -45,9 +45,7 @@ def test_others_at_one_size(name, backend):
 
 
 @pytest.mark.parametrize("backend", FAST)
-@pytest.mark.parametrize(
-    "name", [pytest.param(name, marks=pytest.mark.slow) for name in HEAD]
-)
+@pytest.mark.parametrize("name", [pytest.param(name, marks=pytest.mark.slow) for name in HEAD])
 def test_a_long_sequence_of_single_numbers(name, backend):
     hold(MODELS[name](1, 16), backend, 1000, 41, 1, 2)
 

@@ -54,7 +54,7 @@ def calls(monkeypatch):
 
     monkeypatch.setattr(compiled, "call", record)
     jax.block_until_ready(squared_error(*readout_operands(), "cpu"))
-    model = MODELS["lstm"](F, H)
+    model = MODELS["gru"](F, H)
     params, x, carry, cotangents = problem(model, T, B, F, 0)
     _, pull = jax.vjp(lambda *operands: cpu.recurrence(model.step, *operands), params, x, carry)
     pull(cotangents)

@@ -33,7 +33,7 @@ def check(backend, written, T, B, F, H, K, runs):
 
 
 @pytest.mark.parametrize("backend", FAST)
-@hypothesis.settings(max_examples=3, deadline=None, derandomize=True, database=None, phases=[hypothesis.Phase.generate])
+@hypothesis.settings(max_examples=2, deadline=None, derandomize=True, database=None, phases=[hypothesis.Phase.generate])
 @hypothesis.given(written=steps(4), **sizes)
 def test_a_few_steps(backend, written, T, B, F, H, K, runs):
     check(backend, written, T, B, F, H, K, runs)

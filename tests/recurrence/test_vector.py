@@ -17,8 +17,7 @@ HERE = pathlib.Path(__file__).parent
 FEATURES = llvmlite.binding.get_host_cpu_features()
 SIZES = ((50, 13, 3, 21, 2), (3, 5, 2, 16, 0))
 WIDTHS = {"avx2": 8, "sse": 4}
-QUICK, OTHERS = ["gru"], [name for name in MODELS if name != "gru"]
-NAMES = [QUICK, pytest.param(OTHERS, marks=pytest.mark.slow)]
+NAMES = ["gru"], [name for name in MODELS if name != "gru"]
 
 
 def bits(names, check):
@@ -54,6 +53,7 @@ def in_a_process(instructions, names):
     return int(width), found
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not FEATURES.get("fma"), reason="this processor has no AVX2 and FMA")
 @pytest.mark.parametrize("names", NAMES)
 def test_avx2_holds_the_contract_and_gives_the_bits_of_avx512(names):

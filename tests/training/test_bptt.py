@@ -1,7 +1,5 @@
 """Truncated backpropagation through time: an update after each part, the carry handed on."""
 
-from functools import partial
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -25,21 +23,23 @@ def test_it_is_the_plain_loop_over_parts(tiny, cell):
     curves, params = fit([(config, 3)])
     batch, state = init_batch(config, 3), init_state(config, 3)
     model, tx = make_model(config).clone(backend="scan"), optimizers.make(recipe(config), Hyper(0.001, 1.0))
-    ours, opt_state, losses = state.params, tx.init(state.params), []
+    ours, opt_state, losses = state.params, jax.jit(tx.init)(state.params), []
 
     @jax.jit
-    @partial(jax.value_and_grad, has_aux=True)
-    def loss_and_gradient(params, *part):
-        errors, last = model.apply({"params": params}, *part, method="errors_onward")
-        return model.losses(errors)["loss"], last
+    def step(params, opt_state, *part):
+        def loss(params):
+            errors, last = model.apply({"params": params}, *part, method="errors_onward")
+            return model.losses(errors)["loss"], last
+
+        (value, carry), grads = jax.value_and_grad(loss, has_aux=True)(params)
+        updates, opt_state = tx.update(grads, opt_state, params)
+        return optax.apply_updates(params, updates), opt_state, value, carry
 
     for _ in range(config.train.epochs):
         carry, of_epoch = model.cell.initialize_carry(None, batch.inputs.shape[1:]), []
         for j in range(0, 20, 5):
             part = batch.inputs[j : j + 5], batch.targets[j : j + 5], carry
-            (value, carry), grads = loss_and_gradient(ours, *part)
-            updates, opt_state = tx.update(grads, opt_state, ours)
-            ours = optax.apply_updates(ours, updates)
+            ours, opt_state, value, carry = step(ours, opt_state, *part)
             of_epoch.append(value)
         losses.append(jnp.mean(jnp.stack(of_epoch)))
     np.testing.assert_allclose(curves["loss"][:, 0], losses, rtol=1e-5)

@@ -153,6 +153,7 @@ def test_runs_that_differ_in_numbers_share_a_program_and_a_long_chunk_costs_no_m
     assert memory_needed(validate(tiny), 2) < needed + 1000
 
 
+@pytest.mark.slow
 def test_programs_are_forgotten_before_a_process_may_have_no_more_of_them(tiny, monkeypatch):
     """Each takes some 600 memory mappings, and a process that asks for too many is ended."""
     made = program(tiny, 1)
@@ -193,14 +194,14 @@ def test_post8_starts_near_predicting_zero():
 )
 def test_a_run_does_not_depend_on_those_beside_it(cell, backend, tiny):
     """Bit for bit, alone or stacked with runs of other seeds, initializers and rates."""
-    tiny.model.cell, tiny.train.backend, tiny.model.units = cell, backend, 16
+    tiny.model.cell, tiny.train.backend = cell, backend
     first = validate(tiny)
     tiny.optimizer.learning_rate = 0.01
     tiny.model.recurrent_init = "identity_half"
     second = validate(tiny)
-    runs = [(first, 0), (second, 0), (first, 1), (second, 5), (first, 4)]
+    runs = [(first, 0), (second, 5), (first, 1)]
     curves, params = fit(runs)
-    for r in (0, 1, 4):
+    for r in range(3):
         alone_curves, alone_params = fit([runs[r]])
         assert_same_bits({k: v[:, r] for k, v in curves.items()}, {k: v[:, 0] for k, v in alone_curves.items()})
         assert_same_bits(*(jax.tree.map(lambda leaf, i=i: leaf[i], t) for t, i in ((params, r), (alone_params, 0))))
