@@ -109,7 +109,11 @@ def start(arguments):
             load(main.CONFIG.value, overrides)
 
 
-@pages
+@pytest.mark.parametrize(
+    "page",
+    [pytest.param(path, marks=pytest.mark.slow) if name == "docs/layer.md" else path for name, path in PAGES.items()],
+    ids=PAGES,
+)
 def test_snippets(page, here):
     """A Python block that begins with a file's name is that file, a config."""
     namespace = {}

@@ -156,6 +156,7 @@ def test_called_from_several_threads_at_once(name, backend):
     assert not failures
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("backend", FAST)
 @pytest.mark.parametrize(
     "name", [name if name == "gru" else pytest.param(name, marks=pytest.mark.slow) for name in MODELS]

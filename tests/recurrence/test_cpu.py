@@ -171,6 +171,7 @@ def test_tasks_share_a_batch_the_larger_ones_first(monkeypatch):
         assert max(counts) - min(counts[:-1] or counts) <= support.GROUP
 
 
+@pytest.mark.slow
 def test_nothing_of_size_t_is_kept_but_hidden_and_cell_states():
     """No [T, B, nH] array, forward or backward: read off the compiled program's buffers."""
     cell = CELLS["lstm"](units=16)

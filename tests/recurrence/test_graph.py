@@ -144,7 +144,7 @@ everything = hypothesis.settings(
 )
 
 
-@hypothesis.settings(everything, max_examples=6, phases=[hypothesis.Phase.generate])
+@hypothesis.settings(everything, max_examples=4, phases=[hypothesis.Phase.generate])
 @hypothesis.given(written=steps(8), **sizes)
 def test_graphs_of_random_steps(written, B, F, H, K):
     hold(written.model(F, H, K), B, F)

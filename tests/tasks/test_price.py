@@ -156,6 +156,7 @@ def test_the_lookahead_removes_the_edge(section):
     assert np.abs(make_batch(KEY, section).targets[-1]).max() < np.abs(near[-1]).max()
 
 
+@pytest.mark.slow
 def test_levels_of_the_default_regime():
     """What predicting 0 costs, and each output's mean, goes with the seed; the post's curves start and rest within."""
     section = base.base().data

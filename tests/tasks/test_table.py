@@ -225,7 +225,7 @@ def test_a_run_belongs_to_the_content_of_its_file(csv):
 def test_a_study_of_a_table_has_the_naive_forecasts_in_its_tables(csv, tmp_path, no_figures):
     rng = np.random.default_rng(0)
     config = config_of(csv("a,b\n" + "".join(f"{x},{x**2}\n" for x in rng.normal(size=300))), targets=("b",), season=7)
-    config.train.epochs, config.train.chunk, config.model.cell = 20, 10, "gru"
+    config.train.epochs, config.train.chunk, config.train.backend = 20, 10, "scan"
     assert execute(validate(config), tmp_path / "study", dry_run=False)
     summary = (tmp_path / "study/summary.md").read_text()
     for name in ("last value", "7 steps before", "guessing"):

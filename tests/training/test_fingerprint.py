@@ -1,6 +1,7 @@
 import subprocess
 import sys
 
+import jax
 import jax.numpy as jnp
 import pytest
 
@@ -8,6 +9,8 @@ from rnn_compare.cells import CELLS, RecurrentCell, project, recur
 from rnn_compare.cells.initializers import MATRICES
 from rnn_compare.config import UserError, validate
 from rnn_compare.study import execute
+from rnn_compare.training import fingerprint as fingerprints
+from rnn_compare.training import program
 from rnn_compare.training.fingerprint import edited, fingerprint
 from rnn_compare.training.optimizers import OPTIMIZERS, adam
 
@@ -42,7 +45,8 @@ def mine(tiny, monkeypatch, no_figures):
     monkeypatch.setitem(OPTIMIZERS, "own", adam)
     tiny.model.cell, tiny.model.kernel_init, tiny.optimizer.name = "mine", "half", "own"
     tiny.train.backend = "scan"  # which need not be compiled by Numba
-    return tiny
+    yield tiny
+    forget()
 
 
 EDITS = {
@@ -50,32 +54,40 @@ EDITS = {
     "what its weights start with": [(MATRICES, "half", third)],
 }
 ALL = [(what, *edit) for what, edits in EDITS.items() for edit in edits]
-ALL[1:] = [pytest.param(*edit, marks=pytest.mark.slow) for edit in ALL[1:]]
 
 
-def clear():
-    """Forgets what was traced, as a new process would have."""
-    import jax
-
-    from rnn_compare.training import fingerprint as module
-    from rnn_compare.training import program
-
-    for cached in (module.start, module.training, program.traced, program._compiled):
+def forget():
+    """Forgets what was traced by a config."""
+    for cached in (fingerprints.start, fingerprints.training, program.traced):
         cached.cache_clear()
+
+
+def forget_all():
+    """As a new process would have nothing."""
+    forget()
+    program._compiled.cache_clear()
     jax.clear_caches()
 
 
+def test_an_edited_cell_is_found_out(mine, monkeypatch):
+    before = fingerprint(validate(mine))
+    monkeypatch.setitem(CELLS, "mine", Edited)
+    forget()
+    assert edited(before, fingerprint(validate(mine))) == "its cell, loss or optimizer"
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize(("what", "registry", "name", "new"), ALL)
 def test_what_was_edited_is_found_out_and_results_are_not_mixed(mine, tmp_path, monkeypatch, what, registry, name, new):
+    forget_all()
     assert execute(validate(mine), tmp_path, dry_run=False)
     before = fingerprint(validate(mine))
     monkeypatch.setitem(registry, name, new)
-    clear()
+    forget_all()
     mine.seeds = 2
     with pytest.raises(UserError, match=f"mine-s0 was trained before {what} was edited"):
         execute(validate(mine), tmp_path, dry_run=False)
     assert edited(before, fingerprint(validate(mine))) == what
-    clear()
 
 
 def test_numbers_are_no_code(tiny):

@@ -309,6 +309,7 @@ def test_backends_that_are_compared_are_timed_in_turn(tiny, tmp_path):
     assert all(results.epoch_seconds(run) > 0 for run in results.runs)
 
 
+@pytest.mark.slow
 def test_a_study_of_one_cell_measures_nothing(tiny, tmp_path):
     tiny.speed.limit = 60.0
     assert execute(validate(tiny), tmp_path, dry_run=False)

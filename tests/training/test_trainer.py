@@ -100,7 +100,7 @@ def test_chunks_end_where_they_are_asked_to(tiny):
 
 def test_nothing_compiles_after_the_first_chunk(tiny):
     tiny.train.epochs, tiny.train.chunk = 20, 3
-    cohort = Trainer([(validate(tiny), 0), (validate(tiny), 1)])
+    cohort = Trainer([(validate(tiny), seed) for seed in range(3)])
     cohort.compile()
     chunks = cohort.fit(stop_every=10)
     next(chunks)

@@ -18,6 +18,7 @@ B, T, F, H = 7, 9, 3, 5
 LAST = pytest.param("last, last thread first", marks=pytest.mark.slow)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "emulated", ["first", pytest.param("last, last thread first", marks=pytest.mark.slow)], indirect=True
 )
