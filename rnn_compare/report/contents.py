@@ -1,5 +1,6 @@
 """What the report says, block by block."""
 
+import math
 from collections.abc import Iterable, Sequence
 
 import numpy as np
@@ -40,6 +41,7 @@ def blocks(title: str, results: Results, judged: Judged, pictures: dict[str, Pic
         *every_measure(results),
         *shown("What a network learned", pictures, "predictions", "held_out"),
         *policy(results),
+        *errors(results),
         *speed(results),
         Heading("All runs"),
         all_runs(results),
@@ -169,6 +171,35 @@ def policy(results: Results) -> Sequence[Block]:
              "The best possible policy knows the future, and to never trade earns 0. Prices are made up, with waves "
              "that can be learnt: no market is so kind. Discounted values are learnt, so not even a perfect "
              "network need reach the best possible."),
+    ]  # fmt: skip
+
+
+def errors(results: Results) -> Sequence[Block]:
+    """How far off the answers are, in the data's own units; nothing where no run says."""
+    told = [run.about["errors"] for run in results.runs if run.about.get("errors")]
+    if not told:
+        return []
+    names = list(dict.fromkeys(name for of in told for name in of))
+    rows: list[list[str]] = []
+    naive: dict[tuple[str, str], list[str]] = {}
+    for setting, cell, runs in groups(results):
+        said = [run.about for run in runs if run.finished and run.about.get("errors")]
+        if not said:
+            continue
+        cells = []
+        for name in names:
+            found = np.array([about["errors"].get(name, math.nan) for about in said])
+            low, high = mean_interval(found)
+            cells.append(number(found.mean()) + ("" if np.isnan(low) else f" ({number(low)} to {number(high)})"))
+        rows.append([setting, cell, parameters(runs), str(len(said)), *cells])
+        for forecast, of in said[0].get("naive_errors", {}).items():
+            naive[setting, forecast] = ["–", "–", *(number(of.get(name, math.nan)) for name in names)]
+    rows += [[*of, *cells] for of, cells in naive.items()]
+    return [
+        Heading("In the data's own units"),
+        Table(["setting", results.kind, "parameters", "runs", *names], rows),
+        Text("The root of the mean squared error on the part that is judged, in the unit of the column: the mean over "
+             "the seeds that finished, with a 95% interval where there are enough."),
     ]  # fmt: skip
 
 

@@ -20,6 +20,7 @@ from rnn_compare.statistics.measures import measures
 from rnn_compare.study.board import Show
 from rnn_compare.study.cohorts import Cohort, title
 from rnn_compare.study.machine import package
+from rnn_compare.tasks import make_task
 from rnn_compare.training import held_out
 from rnn_compare.training.fingerprint import edited, fingerprint
 from rnn_compare.training.trainer import Chunk, Trainer
@@ -156,7 +157,7 @@ def follow(
             break
     checkpoints.wait()
     curves = {name: history.curve(name) for name in history.curves if name != "wall_time"}
-    params, model = trainer.params, make_model(config)
+    params, model, task = trainer.params, make_model(config), make_task(config)
     for r, (run, log) in enumerate(zip(cohort, logs, strict=True)):
         length = history.length(r)
         own = {name: curve[:length, r] for name, curve in curves.items()}
@@ -170,8 +171,8 @@ def follow(
             write_atomically(workdir / run.name / f"{name}.npz", as_npz(arrays))
         ended = {"status": DIVERGED if r in diverged else FINISHED, "diverged_at": diverged.get(r)}
         about = {"parameters": trainer.parameters, "held_out": unseen.losses, "guess": unseen.guess}
-        about |= {"policy": unseen.worth} if unseen.worth else {}
-        about |= {"naive": unseen.naive} if unseen.naive else {}
+        said = {task.worth_is: unseen.worth, "naive": unseen.naive, "naive_errors": unseen.naive_errors}
+        about |= {name: what for name, what in said.items() if what}
         made = {"cell": made_with(run.config.model), "code": code[run.name] | package()}
         runs.write(run, workdir, **ended, **about, **made)
     forget_ended(workdir)

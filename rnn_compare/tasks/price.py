@@ -33,6 +33,7 @@ class Price(Task):
     )
     heads: ClassVar[tuple[tuple[str, int], ...]] = tuple((head, len(actions)) for head, actions in ACTIONS.items())
     fresh: ClassVar[bool] = False
+    worth_is: ClassVar[str] = "policy"
     unit: ClassVar[str] = "action value"
     names: ClassVar[tuple[str, ...]] = tuple(
         f"head {head}: {'stay' if action == head else 'go'} {action}"
@@ -81,9 +82,9 @@ class Price(Task):
         """Three arrays of all prices."""
         return 3 * 4 * (self.window + self.length + self.lookahead + 1) * self.sequences
 
-    def worth(self, values: jax.Array, inputs: jax.Array) -> dict[str, jax.Array]:
+    def worth(self, values: jax.Array, batch: Batch) -> dict[str, jax.Array]:
         """The profit and the trades of `play`, and `best_profit`; each [B], per 1,000 steps."""
-        change = inputs[1:, :, 0]  # that of row t + 1 is the change from step t to the next
+        change = batch.inputs[1:, :, 0]  # that of row t + 1 is the change from step t to the next
         profit, trades = play(values[:-1], change, self.trade_cost)
         found = {"profit": profit, "trades": trades, "best_profit": best_profit(change, self.trade_cost)}
         return {name: 1000 * value / len(change) for name, value in found.items()}

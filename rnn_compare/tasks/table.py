@@ -28,8 +28,9 @@ class Table(Task):
         targets: [N, O], scaled; what is missing is not a number, and not counted.
         starts: rows at which windows may begin, [W].
         judging: rows at which the windows begin that are judged, [B].
+        scales: the mean and the deviation of each target in what is learnt from, [2, O].
         columns: names of the inputs, of the targets, and of those that nobody asked for and are no numbers.
-        forecasts: what naive forecasts lose on what is judged, by their names.
+        forecasts: name, loss and the errors of the targets of each naive forecast, on what is judged.
         digest: of the file.
         whole: whether batches are what is judged.
     """
@@ -45,10 +46,11 @@ class Table(Task):
     targets: jax.Array
     starts: jax.Array
     judging: jax.Array
+    scales: jax.Array
     length: int = size()
     sequences: int = size()
     horizon: int = size()
-    forecasts: tuple[tuple[str, float], ...] = size()
+    forecasts: tuple[tuple[str, float, tuple[float, ...]], ...] = size()
     columns: tuple[tuple[str, ...], ...] = size()
     digest: str = size()
     whole: bool = struct.field(pytree_node=False, default=False)
@@ -109,9 +111,27 @@ class Table(Task):
         windows = f"{len(self.starts)} windows to learn from"
         return f"{', '.join(self.columns[0])} → {'; '.join(self.names)}; {windows}{left}"
 
+    def worth(self, values: jax.Array, batch: Batch) -> dict[str, jax.Array]:
+        """The root of the mean squared error of each target, in its column's unit."""
+        squares = (values - batch.targets) ** 2
+        errors = self.scales[1] * jnp.sqrt(jnp.nanmean(squares.reshape(-1, squares.shape[-1]), axis=0))
+        return dict(zip(self.names, errors, strict=True))
+
+    def in_units(self, values: Any) -> Any:
+        """See `Task.in_units`."""
+        return values * self.scales[1] + self.scales[0]
+
     def naive(self) -> dict[str, float]:
         """The last value told again, and that a season before."""
-        return dict(self.forecasts)
+        return {name: loss for name, loss, _ in self.forecasts}
+
+    def naive_errors(self) -> dict[str, dict[str, float]]:
+        """Of the same."""
+        scales = np.asarray(self.scales[1]).tolist()
+        return {
+            name: {of: scale * error for of, scale, error in zip(self.names, scales, errors, strict=True)}
+            for name, _, errors in self.forecasts
+        }
 
 
 @functools.lru_cache(16)
@@ -134,7 +154,7 @@ def windows(rows: Rows, length: int, sequences: int, horizon: int, share: float,
         [start + np.arange(end - start) < round(share * (end - start)) + start for start, end in rows.series]
     )
     refuse(rows, cut, length, horizon, share, season)
-    given, told = (scale(array, cut) for array in (rows.inputs, rows.targets))
+    (given, _), (told, scales) = (scale(array, cut) for array in (rows.inputs, rows.targets))
     inputs: list[np.ndarray] = []
     targets: list[np.ndarray] = []
     begins: dict[bool, list[np.ndarray]] = {True: [], False: []}  # of what is learnt from, and of what is judged
@@ -164,6 +184,7 @@ def windows(rows: Rows, length: int, sequences: int, horizon: int, share: float,
         "targets": answers.astype(np.float32),
         "starts": np.concatenate(begins[True]).astype(np.int32),
         "judging": judging.astype(np.int32),
+        "scales": scales.astype(np.float32),
         "forecasts": naive(answers, judging, length, horizon, season),
         "length": length,
         "sequences": sequences,
@@ -216,26 +237,36 @@ def refuse(rows: Rows, learnt: np.ndarray, length: int, horizon: int, share: flo
 
 def naive(
     answers: np.ndarray, starts: np.ndarray, length: int, horizon: int, season: int
-) -> tuple[tuple[str, float], ...]:
-    """What the last value loses as a forecast, and that a season before, within these windows; where both are known."""
+) -> tuple[tuple[str, float, tuple[float, ...]], ...]:
+    """What the last value loses as a forecast, and that a season before, within these windows; where both are known.
+
+    Returns:
+        The name of each, its loss, and the root of each target's part of it, [O].
+    """
     windows = answers[starts + np.arange(length + horizon)[:, None]]
-    found = {}
+    found = []
     back = -(-horizon // season) * season if season else 0
     for name, before in {"last value": horizon, f"{season} steps before": back}.items():
         if 0 < before < length + horizon:
             late = max(horizon, before)
             errors = (windows[late:] - windows[late - before : len(windows) - before]) ** 2
-            if np.isfinite(errors).any():
-                found[name] = float(np.nanmean(errors))
-    return tuple(found.items())
+            if np.isfinite(errors).any(axis=(0, 1)).all():
+                of_each = np.sqrt(np.nanmean(errors, axis=(0, 1)))
+                found.append((name, float(np.nanmean(errors)), tuple(of_each.tolist())))
+    return tuple(found)
 
 
-def scale(array: np.ndarray, learnt: np.ndarray) -> np.ndarray:
-    """Less the mean and over the deviation of the rows that are learnt from; a column that never changes is zero."""
+def scale(array: np.ndarray, learnt: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Less the mean and over the deviation of the rows that are learnt from; a column that never changes is zero.
+
+    Returns:
+        The columns, scaled, and their means and deviations, [2, columns].
+    """
     known = array[learnt]
     with np.errstate(invalid="ignore"):
         mean, deviation = np.nanmean(known, axis=0), np.nanstd(known, axis=0)
-    return (array - mean) / np.where(deviation > 0, deviation, 1)
+    deviation = np.where(deviation > 0, deviation, 1)
+    return (array - mean) / deviation, np.stack([mean, deviation])
 
 
 def filled(array: np.ndarray) -> np.ndarray:

@@ -42,6 +42,7 @@ class Task(struct.PyTreeNode):
         unit: what an output is called.
         names: of the outputs, for people.
         first_input: what the first input is called.
+        worth_is: what run.json calls what `worth` says: errors, or what the task is about.
         stretch: what judged steps are that follow one another, "of" how many is said behind.
     """
 
@@ -53,6 +54,7 @@ class Task(struct.PyTreeNode):
     unit: ClassVar[str] = "output"
     names: ClassVar[tuple[str, ...]] = ()
     first_input: ClassVar[str] = "first input"
+    worth_is: ClassVar[str] = "errors"
     stretch: ClassVar[str] = "time step, of the sequence's last"
 
     @classmethod
@@ -86,14 +88,18 @@ class Task(struct.PyTreeNode):
         """Bytes that making a batch takes at the least, where that is more than the batch."""
         return 0
 
-    def worth(self, values: jax.Array, inputs: jax.Array) -> dict[str, jax.Array]:
+    def worth(self, values: jax.Array, batch: Batch) -> dict[str, jax.Array]:
         """What a network's outputs are worth in the task's own terms; nothing where the loss says it all.
 
         Args:
             values: outputs of every step, [T, B, O].
-            inputs: [T, B, F].
+            batch: what was asked.
         """
         return {}
+
+    def in_units(self, values: Any) -> Any:
+        """Outputs or targets [..., O] as people know them: themselves, where they were not scaled to be learnt."""
+        return values
 
     def about(self) -> str:
         """What a person should know of the data; nothing where the config says it all."""
@@ -101,6 +107,10 @@ class Task(struct.PyTreeNode):
 
     def naive(self) -> dict[str, float]:
         """The losses of forecasts that need no learning, by their names, on what is judged."""
+        return {}
+
+    def naive_errors(self) -> dict[str, dict[str, float]]:
+        """What is said of a network in `worth`, of forecasts that need no learning."""
         return {}
 
     def guess(self, batch: Batch) -> float:

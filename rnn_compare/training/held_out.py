@@ -24,11 +24,12 @@ class HeldOut(NamedTuple):
     Attributes:
         losses: `loss` and whatever else is logged of it, as in training, over all held-out sequences.
         stretch: at most 400 judged steps, the last ones of the first sequence (of those of which most is known), or of
-            several sequences one after the other if each has only a few: `predictions` and `targets` [S, O], and
-            `change`, the first input, [S]. An answer that is a class is its number.
+            several sequences one after the other if each has only a few: `predictions` and `targets` [S, O], in their
+            own units, and `change`, the first input, [S]. An answer that is a class is its number.
         worth: what the outputs are worth in the task's own terms, means over the sequences.
         guess: the loss of who knows nothing of the inputs.
         naive: the losses of forecasts that need no learning.
+        naive_errors: what `worth` says of these.
     """
 
     losses: dict[str, float]
@@ -36,6 +37,7 @@ class HeldOut(NamedTuple):
     worth: dict[str, float]
     guess: float
     naive: dict[str, float]
+    naive_errors: dict[str, dict[str, float]]
 
 
 def evaluate(model: Model, config: ConfigDict, seed: int, params: Any) -> HeldOut:
@@ -52,14 +54,18 @@ def evaluate(model: Model, config: ConfigDict, seed: int, params: Any) -> HeldOu
     first = int(np.argmax(known))
     errors, predictions, worth = jax.device_get(_evaluate(params, batch, task, first, model))
     targets = shown(np.asarray(batch.targets), first)
+
+    def told(answers: np.ndarray) -> np.ndarray:
+        return answers[:, None] if task.loss == CROSS_ENTROPY else np.asarray(task.in_units(answers))
+
     stretch = {
-        "predictions": np.argmax(predictions, axis=-1)[:, None] if task.loss == CROSS_ENTROPY else predictions,
-        "targets": targets[:, None] if task.loss == CROSS_ENTROPY else targets,
+        "predictions": told(np.argmax(predictions, axis=-1) if task.loss == CROSS_ENTROPY else predictions),
+        "targets": told(targets),
         "change": shown(np.asarray(batch.inputs[-len(batch.targets) :, :, 0]), first),
     }
     of_worth = {name: float(np.mean(value)) for name, value in worth.items()}
     losses = {name: float(value) for name, value in model.losses(errors).items()}
-    return HeldOut(losses, stretch, of_worth, task.guess(batch), task.naive())
+    return HeldOut(losses, stretch, of_worth, task.guess(batch), task.naive(), task.naive_errors())
 
 
 def shown(judged: Any, first: Any) -> Any:
@@ -76,7 +82,7 @@ def _evaluate(params: Any, batch: Batch, task: Task, first: int, model: Model) -
     def all_three(model: Model, x: jax.Array, targets: jax.Array) -> tuple[jax.Array, jax.Array, Any]:
         hidden, heads = model.hidden(x), model.head_parameters()
         judged = hidden[-len(targets) :]
-        worth = task.worth(readout(hidden, *heads), x)
+        worth = task.worth(readout(hidden, *heads), Batch(x, targets))
         return model.errors_of(hidden, targets), readout(jnp.asarray(shown(judged, first)), *heads), worth
 
     result: Any = model.apply({"params": params}, *batch, method=all_three)

@@ -153,6 +153,28 @@ def test_naive_forecasts_lose_what_a_plain_loop_says(csv):
         last += [(window[t] - window[t - 2]) ** 2 for t in range(2, 22)]
         season += [(window[t] - window[t - 12]) ** 2 for t in range(12, 22)]
     assert task.naive() == pytest.approx({"last value": np.mean(last), "12 steps before": np.mean(season)}, rel=1e-6)
+    unit = values[:160].std()
+    assert task.naive_errors()["last value"] == pytest.approx(
+        {"a, 2 steps ahead": unit * np.mean(last) ** 0.5}, rel=1e-6
+    )
+
+
+def test_errors_are_in_the_unit_of_their_column_and_what_is_missing_counts_for_none(csv):
+    rng = np.random.default_rng(0)
+    a, b = rng.normal(5, 2, 200), rng.normal(-1, 30, 200)
+    text = "a,b\n" + "".join(f"{x},{'' if i % 7 == 0 else y}\n" for i, (x, y) in enumerate(zip(a, b, strict=True)))
+    task = table(csv(text)).judged()
+    batch = task.batch(None)
+    answers = np.asarray(task.in_units(batch.targets), np.float64)
+    known = np.isfinite(answers)
+    rows = np.linspace(160, 200 - 9, 5).round().astype(int) + np.arange(1, 9)[:, None]
+    np.testing.assert_allclose(answers[..., 0], a[rows], rtol=1e-5)
+    np.testing.assert_allclose(answers[..., 1][known[..., 1]], b[rows][known[..., 1]], rtol=1e-5)
+    assert (known[..., 1] == (rows % 7 != 0)).all()
+    off = np.stack([np.where(known[..., 0], 0.5, 0), np.where(known[..., 1], -3, 0)], axis=-1)
+    values = np.where(known, (answers + off - np.asarray(task.scales[0])) / np.asarray(task.scales[1]), 0)
+    errors = task.worth(values.astype(np.float32), batch)
+    assert errors == {"a, 1 step ahead": pytest.approx(0.5, rel=1e-4), "b, 1 step ahead": pytest.approx(3, rel=1e-4)}
 
 
 @pytest.mark.parametrize(
@@ -231,6 +253,8 @@ def test_a_study_of_a_table_has_the_naive_forecasts_in_its_tables(csv, tmp_path,
     for name in ("last value", "7 steps before", "guessing"):
         assert f"| {name} " in summary
         assert f"| {name} " in (tmp_path / "study/report.md").read_text()
+    assert "## In the data's own units" in (tmp_path / "study/report.md").read_text()
+    assert "b, 1 step ahead" in (tmp_path / "study/report.md").read_text()
 
 
 def test_a_million_rows_start_in_seconds(tmp_path):
