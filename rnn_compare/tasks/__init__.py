@@ -3,6 +3,7 @@
 from ml_collections import ConfigDict
 
 from rnn_compare.tasks.chaos import Lorenz, MackeyGlass, Narma
+from rnn_compare.tasks.digits import Digits, PermutedDigits
 from rnn_compare.tasks.memory import Adding, CopyMemory, Denoising, Parity, TemporalOrder
 from rnn_compare.tasks.price import Price
 from rnn_compare.tasks.table import Table
@@ -18,6 +19,8 @@ TASKS: dict[str, type[Task]] = {
     "mackey_glass": MackeyGlass,
     "lorenz": Lorenz,
     "narma": Narma,
+    "digits": Digits,
+    "permuted_digits": PermutedDigits,
     "table": Table,
 }
 

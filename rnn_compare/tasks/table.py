@@ -13,7 +13,6 @@ from typing import Any, ClassVar, Self
 import jax
 import jax.numpy as jnp
 import numpy as np
-from flax import struct
 from ml_collections import ConfigDict
 
 from rnn_compare.tasks.files import READERS, Asked, Rows, read
@@ -40,6 +39,7 @@ class Table(Task):
         *(f"task.{name}" for name in ("path", "inputs", "targets", "horizon", "time", "series", "share", "season")),
     )
     loss: ClassVar[str] = KNOWN_SQUARED_ERROR
+    shared: ClassVar[bool] = True
     unit: ClassVar[str] = "value ahead"
 
     inputs: jax.Array
@@ -53,7 +53,7 @@ class Table(Task):
     forecasts: tuple[tuple[str, float, tuple[float, ...]], ...] = size()
     columns: tuple[tuple[str, ...], ...] = size()
     digest: str = size()
-    whole: bool = struct.field(pytree_node=False, default=False)
+    whole: bool = size(default=False)
 
     @classmethod
     def of(cls, config: ConfigDict) -> Self:

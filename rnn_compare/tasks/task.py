@@ -39,6 +39,7 @@ class Task(struct.PyTreeNode):
         loss: `SQUARED_ERROR`, `KNOWN_SQUARED_ERROR` or `CROSS_ENTROPY`.
         fresh: whether every update draws new sequences; otherwise a run has one batch.
         every_step: whether every step is judged.
+        shared: whether the arrays of a fresh task are the same for all runs of a cohort, which then hold them once.
         unit: what an output is called.
         names: of the outputs, for people.
         first_input: what the first input is called.
@@ -51,6 +52,7 @@ class Task(struct.PyTreeNode):
     loss: ClassVar[str] = SQUARED_ERROR
     fresh: ClassVar[bool] = True
     every_step: ClassVar[bool] = True
+    shared: ClassVar[bool] = False
     unit: ClassVar[str] = "output"
     names: ClassVar[tuple[str, ...]] = ()
     first_input: ClassVar[str] = "first input"
@@ -124,9 +126,9 @@ class Task(struct.PyTreeNode):
         return float(sum(part.mean() for part in np.split(spread, ends[:-1])))
 
 
-def size() -> Any:
+def size(**more: Any) -> Any:
     """A field of a task that its compiled programs depend on."""
-    return struct.field(pytree_node=False)
+    return struct.field(pytree_node=False, **more)
 
 
 class Sequences(Task):

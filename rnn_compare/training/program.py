@@ -112,7 +112,7 @@ def train_chunk(
 
         def epoch(i: jax.Array, carry: tuple) -> tuple:
             state, curves = carry
-            batch = over_runs(lambda source: source.batch(i), runs)(data) if isinstance(data, Source) else data
+            batch = drawn(data, i, runs) if isinstance(data, Source) else data
             if bptt:
                 state, metrics = in_parts(state, batch)
             else:
@@ -126,11 +126,19 @@ def train_chunk(
     each = jax.shard_map(
         on_one_device,
         mesh=mesh,
-        in_specs=(P("runs"), P("runs"), P(), P()),
+        in_specs=(P("runs"), places(data), P(), P()),
         out_specs=(P("runs"), P(None, "runs")),
         check_vma=False,
     )
     return each(state, data, epochs, runs // mesh.size)
+
+
+def drawn(source: Source, later: jax.Array, runs: jax.Array) -> Batch:
+    """The batches of a cohort, [R, T, B, ...], of the update that comes so many later."""
+    if not source.task.shared:
+        return over_runs(lambda source: source.batch(later), runs)(source)
+    own = source.key, source.epoch
+    return over_runs(lambda key, epoch: Source(source.task, key, epoch).batch(later), runs)(*own)
 
 
 def devices_for(runs: int) -> Mesh:
@@ -140,13 +148,27 @@ def devices_for(runs: int) -> Mesh:
     return Mesh(np.array(devices[:most]), ("runs",))
 
 
+def places(data: Batch | Source) -> Any:
+    """Which arrays of a cohort's data have an axis of runs, that is shared out among devices: a prefix of the tree."""
+    if isinstance(data, Source) and data.task.shared:
+        return Source(P(), P("runs"), P("runs"))  # type: ignore[arg-type]
+    return P("runs")
+
+
 def shapes(config: ConfigDict, runs: int) -> tuple[TrainState, Batch | Source]:
     """What a cohort of so many runs trains with: shapes, types and places, and no numbers."""
     task = make_task(config)
     key = jax.random.key(0)
     one = jax.eval_shape(lambda: (init_state(config, 0), source(task, key) if task.fresh else task.batch(key)))
-    placed = NamedSharding(devices_for(runs), P("runs"))
-    return jax.tree.map(lambda leaf: jax.ShapeDtypeStruct((runs, *leaf.shape), leaf.dtype, sharding=placed), one)
+    mesh, (state, data) = devices_for(runs), one
+
+    def stacked(place: Any, part: Any) -> Any:
+        sharding, lead = NamedSharding(mesh, place), (runs,) if place else ()
+        return jax.tree.map(
+            lambda leaf: jax.ShapeDtypeStruct((*lead, *leaf.shape), leaf.dtype, sharding=sharding), part
+        )
+
+    return stacked(P("runs"), state), jax.tree.map(stacked, places(data), data)
 
 
 def program(config: ConfigDict, runs: int) -> Any:

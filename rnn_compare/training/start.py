@@ -26,6 +26,8 @@ DATA, WEIGHTS, HELD_OUT = 0, 1, 2
 class Source(NamedTuple):
     """What a run draws its batches from, a new one for each update.
 
+    Of a cohort's, leaves have a leading axis R, but for those of a task that is `shared`.
+
     Attributes:
         task: the task.
         key: the data of a JAX random key.

@@ -1,6 +1,6 @@
 """Stacked runs on their way through training."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -10,7 +10,7 @@ from jax.sharding import NamedSharding
 from jax.sharding import PartitionSpec as P
 from ml_collections import ConfigDict
 
-from rnn_compare.training.program import devices_for, program, stacked_runs
+from rnn_compare.training.program import devices_for, places, program, stacked_runs
 from rnn_compare.training.start import Source, init_data, init_state
 
 
@@ -40,9 +40,12 @@ class Trainer:
         """Makes the data and the initial state of the (config, seed) pairs, which differ in stacking keys only."""
         config = runs[0][0]
         self._config = config
-        placed = NamedSharding(devices_for(len(runs)), P("runs"))
-        self._data = jax.device_put(_stack([init_data(config, seed) for config, seed in runs]), placed)
-        self._state = jax.device_put(_stack([init_state(config, seed) for config, seed in runs]), placed)
+        mesh, data = devices_for(len(runs)), [init_data(config, seed) for config, seed in runs]
+        where = places(data[0])
+        cohort = jax.tree.map(lambda place, *parts: _stack(parts) if place else parts[0], where, *data)
+        self._data = jax.device_put(cohort, jax.tree.map(lambda place: NamedSharding(mesh, place), where))
+        states = _stack([init_state(config, seed) for config, seed in runs])
+        self._state = jax.device_put(states, NamedSharding(mesh, P("runs")))
         self.parameters = sum(leaf[0].size for leaf in jax.tree.leaves(self._state.params))
         self.epoch = 0
 
@@ -97,5 +100,5 @@ class Trainer:
             yield Chunk(start, metrics, self.params)
 
 
-def _stack(trees: list[Any]) -> Any:
+def _stack(trees: Sequence[Any]) -> Any:
     return jax.tree.map(lambda *leaves: jnp.stack(leaves), *trees)

@@ -9,6 +9,7 @@ from rnn_compare.network.model import make_model
 from rnn_compare.tasks import TASKS
 from rnn_compare.training import held_out
 from rnn_compare.training.start import init_batch, init_data, init_state
+from rnn_compare.training.trainer import Trainer
 
 
 @pytest.fixture
@@ -43,6 +44,19 @@ def test_no_bit_depends_on_chunks_on_going_on_or_on_the_runs_beside(fresh):
         np.testing.assert_array_equal(curve, chopped[name])
         np.testing.assert_array_equal(curve[:, 0], beside[name][:, 1])
         np.testing.assert_array_equal(curve[3:], rest[name])
+
+
+def test_runs_hold_a_table_once_and_draw_their_own_windows_of_it(tiny):
+    """Of digits here, whose arrays no run has for itself either."""
+    tiny.task.name, tiny.data.lookahead, tiny.data.length, tiny.train.backend = "digits", 300, 20_000, "scan"
+    config = validate(tiny)
+    cohort = Trainer([(config, 0), (config, 1)])
+    assert cohort._data.task.images.shape == (1797, 64)
+    assert cohort._data.key.shape == (2, 2)
+    (alone, _), (beside, _) = fit([(config, 1)]), fit([(config, 0), (config, 1)])
+    for name, curve in alone.items():
+        np.testing.assert_array_equal(curve[:, 0], beside[name][:, 1])
+    assert not np.array_equal(*beside["loss"].T)
 
 
 @pytest.mark.parametrize(
