@@ -81,6 +81,24 @@ def columns(value: Any) -> tuple[str, ...]:
     return named
 
 
+def stages(value: Any) -> tuple[tuple[int, int], ...]:
+    """Pairs of an epoch and a number of steps, in the order of their epochs, the first of which is 0; or none."""
+    what = (
+        "pairs of an epoch and a number of steps, as ((0, 1000), (300, 5000)), the first epoch 0 and each a later one"
+    )
+    if not isinstance(value, tuple | list) or not all(isinstance(pair, tuple | list) for pair in value):
+        raise ValueError(what)
+    epoch, steps = whole(0), whole(1)
+    try:
+        found = tuple((epoch(begin), steps(length)) for begin, length in value)
+    except ValueError:
+        raise ValueError(what) from None
+    begins = [begin for begin, _ in found]
+    if begins[:1] not in ([], [0]) or begins != sorted(set(begins)):
+        raise ValueError(what)
+    return found
+
+
 class Registered:
     """A name that is registered in "module:dictionary" (or is among what "module:function" returns), or one of others.
 

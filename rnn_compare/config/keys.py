@@ -15,6 +15,7 @@ from rnn_compare.config.checks import (
     or_name,
     pair_of,
     shown,
+    stages,
     whole,
 )
 from rnn_compare.console.errors import UserError
@@ -102,6 +103,9 @@ KEYS: dict[str, Key] = {
     "optimizer.clip_norm": Key(1.0, number(above=0), "largest norm of the gradient, or of each tensor's", True),
     "train.epochs": Key(1000, whole(1), "full-batch updates"),
     "train.bptt": Key(0, whole(0), "steps after which an update is made and gradients are cut; 0: the whole sequence"),
+    "train.lengths": Key(
+        (), stages, "(epoch, steps), …: from which epoch on how many first steps are trained on; none: all of them"
+    ),
     "train.chunk": Key(10, whole(1), "most epochs per dispatch; the host sees losses once per chunk"),
     "train.memory": Key(
         0.0, number(0, 1e9), "GB that stacked runs may take at once; 0: half of the device's", True, True

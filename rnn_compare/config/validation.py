@@ -134,7 +134,7 @@ def _twice(items: list) -> list:
 
 def _check_tasks(values: dict[str, Any]) -> None:
     """Complains about a setting of which no task can be made, or that sets what its task does not read."""
-    matter = [key for key in KEYS if key.startswith(("task.", "data.")) or key == "train.bptt"]
+    matter = [key for key in KEYS if key.startswith(("task.", "data.")) or key in PARTS]
     tried = ((values | setting) for setting in settings(values["sweep"]))
     for own in {tuple(tried_[key] for key in matter): None for tried_ in tried}:  # other keys make no other task
         config = base()
@@ -149,16 +149,38 @@ def _check_tasks(values: dict[str, Any]) -> None:
                     "leave it out"
                 )
         try:
-            steps, bptt = task.of(config).steps, config.train.bptt
+            steps = task.of(config).steps
         except ValueError as error:
             raise UserError(str(error)) from None
-        if bptt and not task.every_step:
+        _check_parts(config, steps, task.every_step)
+
+
+PARTS = "train.bptt", "train.lengths", "train.epochs"
+
+
+def _check_parts(config: ConfigDict, steps: int, every_step: bool) -> None:
+    """Complains where sequences of so many steps cannot be cut as the config says."""
+    bptt, lengths = config.train.bptt, config.train.lengths
+    for key, value, none in (("bptt", bptt, 0), ("lengths", lengths, ())):
+        if value and not every_step:
             raise UserError(
-                f"config.train.bptt is {bptt} for the task {config.task.name}, of which only last steps are judged: "
-                "it must be 0"
+                f"config.train.{key} is {value} for the task {config.task.name}, of which only last steps are judged: "
+                f"it must be {none}"
             )
-        if bptt and steps % bptt:
-            raise UserError(f"config.train.bptt is {bptt}: it must divide the {steps} steps of a sequence, or be 0")
+    if bptt and steps % bptt:
+        raise UserError(f"config.train.bptt is {bptt}: it must divide the {steps} steps of a sequence, or be 0")
+    for epoch, length in lengths:
+        if length > steps:
+            raise UserError(f"config.train.lengths asks for {length} steps: a sequence has {steps}")
+        if bptt and length % bptt:
+            raise UserError(
+                f"config.train.lengths asks for {length} steps: config.train.bptt, {bptt}, must divide them"
+            )
+        if epoch >= config.train.epochs:
+            raise UserError(
+                f"config.train.lengths has a part from epoch {epoch} on: it must be before config.train.epochs, "
+                f"{config.train.epochs}"
+            )
 
 
 def as_axes(sweep: Any) -> dict[str, Any]:

@@ -62,7 +62,7 @@ def stacked_runs(tree: Any) -> int:
     return jax.tree.leaves(tree)[0].shape[0]
 
 
-@partial(jax.jit, static_argnames=("model", "optimizer", "most", "bptt"), donate_argnames="state")
+@partial(jax.jit, static_argnames=("model", "optimizer", "most", "bptt", "steps"), donate_argnames="state")
 def train_chunk(
     state: TrainState,
     data: Batch | Source,
@@ -72,6 +72,7 @@ def train_chunk(
     optimizer: Recipe,
     most: int,
     bptt: int = 0,
+    steps: int = 0,
 ) -> tuple[TrainState, dict[str, jax.Array]]:
     """Several epochs of a whole cohort in one dispatch.
 
@@ -84,6 +85,7 @@ def train_chunk(
         optimizer: shared by the cohort, less its numbers.
         most: rows of the metrics' buffers.
         bptt: steps after which an update is made; 0 for one after all of them. Metrics are means over an epoch's.
+        steps: that are trained on, the first ones of each sequence; 0 for all of them.
 
     Returns:
         The new state and the metrics [most, R], of which the first `epochs` rows are filled.
@@ -113,6 +115,8 @@ def train_chunk(
         def epoch(i: jax.Array, carry: tuple) -> tuple:
             state, curves = carry
             batch = drawn(data, i, runs) if isinstance(data, Source) else data
+            if steps:
+                batch = jax.tree.map(lambda leaf: leaf[:, :steps], batch)
             if bptt:
                 state, metrics = in_parts(state, batch)
             else:
@@ -171,10 +175,13 @@ def shapes(config: ConfigDict, runs: int) -> tuple[TrainState, Batch | Source]:
     return stacked(P("runs"), state), jax.tree.map(stacked, places(data), data)
 
 
-def program(config: ConfigDict, runs: int) -> Any:
-    """The compiled training program of a cohort of so many runs; nothing is computed."""
+def program(config: ConfigDict, runs: int, steps: int = 0) -> Any:
+    """The compiled training program of a cohort of so many runs, of whole sequences or first steps of them.
+
+    Nothing is computed.
+    """
     make_room()
-    return _compiled(alike(config), runs)
+    return _compiled(alike(config), runs, steps)
 
 
 def make_room() -> None:
@@ -207,19 +214,27 @@ def alike(config: ConfigDict) -> FrozenConfigDict:
 
 
 @cache
-def traced(config: FrozenConfigDict, runs: int) -> Any:
+def traced(config: FrozenConfigDict, runs: int, steps: int = 0) -> Any:
     """The training program of so many runs that are `alike`, as JAX traces it; nothing is compiled."""
     most = min(config.train.chunk, config.train.epochs)
-    return train_chunk.trace(*shapes(config, runs), 0, 0, make_model(config), recipe(config), most, config.train.bptt)
+    static = make_model(config), recipe(config), most, config.train.bptt, steps
+    return train_chunk.trace(*shapes(config, runs), 0, 0, *static)
 
 
 @cache  # what was compiled to know the memory need not be compiled again to train
-def _compiled(config: FrozenConfigDict, runs: int) -> Any:
-    return traced(config, runs).lower().compile()
+def _compiled(config: FrozenConfigDict, runs: int, steps: int = 0) -> Any:
+    return traced(config, runs, steps).lower().compile()
+
+
+def part_at(config: ConfigDict, epoch: int) -> tuple[int, int]:
+    """How many first steps are trained on at an epoch, 0 for all of them, and up to which epoch that is so."""
+    lengths, epochs = config.train.lengths, config.train.epochs
+    steps = [steps for begin, steps in lengths if begin <= epoch]
+    return steps[-1] if steps else 0, min((begin for begin, _ in lengths if begin > epoch), default=epochs)
 
 
 def memory_needed(config: ConfigDict, runs: int) -> int:
-    """Bytes that a cohort takes on each of its devices while it trains, read off the compiled program."""
+    """Bytes that a cohort takes on each of its devices while it trains, read off the program of whole sequences."""
     return bytes_of(program(config, runs))
 
 

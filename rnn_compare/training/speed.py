@@ -48,7 +48,7 @@ def measure(contestants: dict[str, ConfigDict], precision: float, limit: float) 
     Raises:
         Interrupted: a signal asked to stop.
     """
-    trainers = {name: Trainer([(config, 0)]) for name, config in contestants.items()}
+    trainers = {name: Trainer([(whole(config), 0)]) for name, config in contestants.items()}
     for trainer in trainers.values():
         trainer.compile()
 
@@ -85,6 +85,13 @@ def measure(contestants: dict[str, ConfigDict], precision: float, limit: float) 
         "seconds_of": seconds,
         "seconds": perf_counter() - start,
     }
+
+
+def whole(config: ConfigDict) -> ConfigDict:
+    """The config with whole sequences from the first epoch on: what an epoch takes is that of these."""
+    config = config.copy_and_resolve_references().unlock()
+    config.train.lengths = ()
+    return config
 
 
 def seconds_per_epoch(trainer: Trainer, epochs: int, chunk: int) -> float:

@@ -10,7 +10,7 @@ from jax.sharding import NamedSharding
 from jax.sharding import PartitionSpec as P
 from ml_collections import ConfigDict
 
-from rnn_compare.training.program import devices_for, places, program, stacked_runs
+from rnn_compare.training.program import devices_for, part_at, places, program, stacked_runs
 from rnn_compare.training.start import Source, init_data, init_state
 
 
@@ -75,7 +75,8 @@ class Trainer:
 
     def compile(self) -> None:
         """Compiles the training program, so that the first chunk is as fast as the others."""
-        self._program = program(self._config, stacked_runs(self._state))
+        self._steps, self._until = part_at(self._config, self.epoch)
+        self._program = program(self._config, stacked_runs(self._state), self._steps)
 
     def advance(self, epochs: int) -> dict[str, jax.Array]:
         """Dispatches up to `train.chunk` epochs of up to `train.epochs`; of the metrics' rows, `epochs` are filled."""
@@ -89,12 +90,15 @@ class Trainer:
         """Trains up to the config's epochs, and yields each chunk when it is done.
 
         Args:
-            stop_every: besides its own length, a chunk ends at every multiple of this many epochs.
+            stop_every: besides its own length and where `train.lengths` changes, a chunk ends at every multiple of this
+                many epochs.
         """
         train = self._config.train
         while self.epoch < train.epochs:
             start = self.epoch
-            epochs = min(train.chunk, train.epochs - start, stop_every - start % stop_every)
+            if start >= self._until:
+                self.compile()
+            epochs = min(train.chunk, self._until - start, stop_every - start % stop_every)
             metrics = {name: curve[:epochs] for name, curve in jax.device_get(self.advance(epochs)).items()}
             self.epoch += epochs
             yield Chunk(start, metrics, self.params)

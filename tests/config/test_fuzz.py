@@ -56,6 +56,7 @@ VALUES = {
     "data.length": st.integers(4, 2**31 - 1),
     "data.discount": st.floats(0, 1) | st.integers(0, 1),
     "data.bias": st.floats(allow_nan=False, allow_infinity=False),
+    "train.lengths": st.sampled_from([(), (), ((0, 2),), [[0, 1], [1, 3]]]),
     "data.periods": st.tuples(POSITIVE, POSITIVE) | st.lists(POSITIVE, min_size=2, max_size=2),
 }
 NO_AXES = "model.parameters", *OF_SOME, *OF_TASKS
