@@ -106,6 +106,9 @@ KEYS: dict[str, Key] = {
     "train.lengths": Key(
         (), stages, "(epoch, steps), …: from which epoch on how many first steps are trained on; none: all of them"
     ),
+    "train.choose": Key(
+        0, whole(0), "epochs between looks at data of their own, by which parameters are chosen; 0: the last ones"
+    ),
     "train.chunk": Key(10, whole(1), "most epochs per dispatch; the host sees losses once per chunk"),
     "train.memory": Key(
         0.0, number(0, 1e9), "GB that stacked runs may take at once; 0: half of the device's", True, True

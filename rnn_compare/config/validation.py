@@ -155,7 +155,7 @@ def _check_tasks(values: dict[str, Any]) -> None:
         _check_parts(config, steps, task.every_step)
 
 
-PARTS = "train.bptt", "train.lengths", "train.epochs"
+PARTS = "train.bptt", "train.lengths", "train.epochs", "train.choose"
 
 
 def _check_parts(config: ConfigDict, steps: int, every_step: bool) -> None:

@@ -261,7 +261,8 @@ def all_runs(results: Results) -> Table:
         folder = run.folder.name
         parameters = str(run.about.get("parameters") or "–")
         file = Link("run.json", f"{folder}/run.json") if run.ended else "–"
-        rows.append([Link(run.name, f"{folder}/"), run.status, parameters, *numbers, file])
+        chosen = f", parameters of epoch {run.about['chosen']['epoch']}" if run.about.get("chosen") else ""
+        rows.append([Link(run.name, f"{folder}/"), run.status + chosen, parameters, *numbers, file])
     return Table(head, rows)
 
 

@@ -10,12 +10,12 @@ from typing import Any
 
 import jax
 import numpy as np
-from flax.traverse_util import flatten_dict
+from flax.traverse_util import flatten_dict, unflatten_dict
 
 from rnn_compare.config import UserError
 from rnn_compare.console import interrupt
 from rnn_compare.console.terminal import say
-from rnn_compare.network.model import made_with, make_model
+from rnn_compare.network.model import Model, made_with, make_model
 from rnn_compare.statistics.measures import measures
 from rnn_compare.study.board import Show
 from rnn_compare.study.cohorts import Cohort, title
@@ -37,12 +37,16 @@ class History:
     Attributes:
         curves: metric -> parts of its curve, each [epochs, R]; `seconds_per_epoch` and `wall_time` among them.
         params: epoch -> the parameters then, name -> [R, ...]; those that histograms are made of.
+        looks: epoch -> the loss on the data by which parameters are chosen, [R]; NaN of a run that had diverged.
+        chosen: the parameters of the look with the lowest, name -> [R, ...].
     """
 
     def __init__(self) -> None:
         """Nothing yet."""
         self.curves: dict[str, list[np.ndarray]] = defaultdict(list)
         self.params: dict[int, dict[str, np.ndarray]] = {}
+        self.looks: dict[int, np.ndarray] = {}
+        self.chosen: dict[str, np.ndarray] = {}
 
     def curve(self, name: str) -> np.ndarray:
         """A whole curve, [epochs, R]."""
@@ -68,6 +72,19 @@ class History:
         for name, part in (chunk.metrics | times).items():
             self.curves[name].append(part)
 
+    def look(self, epoch: int, losses: np.ndarray, params: dict[str, np.ndarray]) -> None:
+        """Adds a look, and chooses its parameters, name -> [R, ...], where no loss [R] was as low before."""
+        best = np.fmin.reduce([*self.looks.values(), np.full(losses.shape, np.inf)])
+        for name, leaf in params.items():
+            lower = (losses < best).reshape(-1, *[1] * (leaf.ndim - 1))
+            self.chosen[name] = np.where(lower, leaf, self.chosen.get(name, leaf))
+        self.looks[epoch] = losses
+
+    def choice(self, r: int) -> tuple[int, float] | None:
+        """The epoch and the loss of the look at which run r's parameters were chosen, if they were."""
+        seen = [(float(losses[r]), epoch) for epoch, losses in self.looks.items() if not np.isnan(losses[r])]
+        return min(seen)[::-1] if seen else None
+
     def arrays(self) -> dict[str, np.ndarray]:
         """All of it under names, for a checkpoint; each array's first axis is the runs'."""
         saved = {f"curve {name}": self.curve(name).T for name in list(self.curves)}
@@ -75,6 +92,10 @@ class History:
             saved["histograms"] = np.tile(list(self.params), (len(next(iter(saved.values()))), 1))
             for name in next(iter(self.params.values())):
                 saved[f"params {name}"] = np.stack([params[name] for params in self.params.values()], axis=1)
+        if self.looks:
+            saved["looks"] = np.stack(list(self.looks.values()), axis=1)
+            saved["looked at"] = np.tile(list(self.looks), (len(saved["looks"]), 1))
+            saved |= {f"chosen {name}": array for name, array in self.chosen.items()}
         return saved
 
     @staticmethod
@@ -87,6 +108,9 @@ class History:
                 history.curves[name.removeprefix("curve ")] = [array.T]
         for i, epoch in enumerate(arrays.get("histograms", np.zeros((1, 0), int))[0].tolist()):
             history.params[epoch] = {name: array[:, i] for name, array in params.items()}
+        for i, epoch in enumerate(arrays.get("looked at", np.zeros((1, 0), int))[0].tolist()):
+            history.looks[epoch] = arrays["looks"][:, i]
+        history.chosen = {name.removeprefix("chosen "): a for name, a in arrays.items() if name.startswith("chosen ")}
         return history
 
 
@@ -128,18 +152,21 @@ def follow(
 ) -> None:
     """Trains to the end, or until a signal asks to stop, and logs and saves on the way."""
     config = cohort[0].config
-    epochs, histogram_every = config.train.epochs, config.log.histogram_every
+    epochs, histogram_every, choose = config.train.epochs, config.log.histogram_every, config.train.choose
+    model, task = make_model(config), make_task(config)
     if trainer.epoch:
         write_logs(logs, 0, history)
     diverged, saved = history.diverged(), trainer.epoch
     show(saved)
     clock = saved_at = time.perf_counter()
-    for chunk in trainer.fit(stop_every=histogram_every) if len(diverged) < len(cohort) else ():
+    for chunk in trainer.fit(histogram_every, choose or epochs) if len(diverged) < len(cohort) else ():
         done = trainer.epoch
         history.add(chunk, (time.perf_counter() - clock) / (done - chunk.start) / len(cohort))
         clock = time.perf_counter()
         if done % histogram_every == 0 or done == epochs:
             history.params[done] = flat(chunk.params)
+        if choose and (done % choose == 0 or done == epochs):
+            history.look(done, losses_to_choose_by(model, cohort, chunk.params, history.diverged()), flat(chunk.params))
         write_logs(logs, chunk.start, history)
         for r in (now := history.diverged()).keys() - diverged.keys():
             say(f"{cohort[r].name} diverged: its loss or gradient is not finite at epoch {now[r]}")
@@ -157,11 +184,13 @@ def follow(
             break
     checkpoints.wait()
     curves = {name: history.curve(name) for name in history.curves if name != "wall_time"}
-    params, model, task = trainer.params, make_model(config), make_task(config)
+    params = trainer.params
     for r, (run, log) in enumerate(zip(cohort, logs, strict=True)):
         length = history.length(r)
         own = {name: curve[:length, r] for name, curve in curves.items()}
-        own_params = jax.tree.map(lambda leaf, r=r: leaf[r], params)
+        choice = history.choice(r)
+        kept = unflatten_dict(history.chosen, sep="/") if choice else params
+        own_params = jax.tree.map(lambda leaf, r=r: leaf[r], kept)
         unseen = held_out.evaluate(model, run.config, run.seed, own_params)
         measured = measures(own["loss"]) | {"held_out_loss": unseen.losses["loss"]}
         end = history.curve("wall_time")[length - 1, r]
@@ -173,9 +202,20 @@ def follow(
         about = {"parameters": trainer.parameters, "held_out": unseen.losses, "guess": unseen.guess}
         said = {task.worth_is: unseen.worth, "naive": unseen.naive, "naive_errors": unseen.naive_errors}
         about |= {name: what for name, what in said.items() if what}
+        about |= {"chosen": dict(zip(("epoch", "loss"), choice, strict=True))} if choice else {}
         made = {"cell": made_with(run.config.model), "code": code[run.name] | package()}
         runs.write(run, workdir, **ended, **about, **made)
     forget_ended(workdir)
+
+
+def losses_to_choose_by(model: Model, cohort: Cohort, params: Any, diverged: dict[int, int]) -> np.ndarray:
+    """What each run that has not diverged loses on the data by which its parameters are chosen, [R]."""
+    losses = np.full(len(cohort), np.nan)
+    for r, run in enumerate(cohort):
+        if r not in diverged:
+            own = jax.tree.map(lambda leaf, r=r: leaf[r], params)
+            losses[r] = held_out.choosing_loss(model, run.config, run.seed, own)
+    return losses
 
 
 def attempt(cohort: Cohort, workdir: Path, checkpoints: Store, show: Show) -> bool:
@@ -239,6 +279,9 @@ def write_logs(logs: list[RunLog], start: int, history: History) -> None:
         for name in history.curves:
             if name != "wall_time":
                 log.scalars(name, start, history.curve(name)[start:length, r], times[start:length, r])
+        for epoch, losses in history.looks.items():
+            if start < epoch <= length:
+                log.scalars("choosing_loss", epoch, losses[r : r + 1], times[epoch - 1 : epoch, r])
         for epoch, params in history.params.items():
             if start < epoch <= length:
                 log.histograms(epoch, times[epoch - 1, r], {name: array[r] for name, array in params.items()})

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
-from rnn_compare.tasks.task import CROSS_ENTROPY, Batch, Task, size
+from rnn_compare.tasks.task import CHOOSING, CROSS_ENTROPY, JUDGED, LEARNT, Batch, Task, size
 
 CLASSES, BRIGHTEST = 10, 16
 
@@ -26,8 +26,8 @@ class Digits(Task):
     Attributes:
         images: [N, T], from 0 to 1, in the order in which pixels are told.
         labels: [N].
-        learnt: how many are learnt from, the first ones.
-        whole: whether batches are what is judged.
+        ends: how many are learnt from, the first ones, and up to which ones parameters are chosen by.
+        part: of which batches are.
     """
 
     keys: ClassVar[tuple[str, ...]] = ("data.sequences", "task.share")
@@ -42,21 +42,22 @@ class Digits(Task):
     images: jax.Array | np.ndarray
     labels: jax.Array | np.ndarray
     sequences: int = size()
-    learnt: int = size()
-    whole: bool = size(default=False)
+    ends: tuple[int, int] = size()
+    part: str = size(default=LEARNT)
 
     @classmethod
     def of(cls, config: ConfigDict) -> Self:
         """See `Task.of`."""
         images, labels = read()
-        learnt = round(config.task.share * len(labels))
-        if not 0 < learnt < len(labels):
+        chosen = round(config.task.share * len(labels))
+        learnt = round(config.task.share * chosen) if config.train.choose else chosen
+        if not 0 < learnt <= chosen < len(labels):
             raise ValueError(
                 f"config.task.share is {config.task.share}: it leaves nothing to learn from, or to judge, of "
                 f"{len(labels)} images"
             )
         order = cls.order()
-        return cls(images[:, order], labels, sequences=config.data.sequences, learnt=learnt)
+        return cls(images[:, order], labels, sequences=config.data.sequences, ends=(learnt, chosen))
 
     @staticmethod
     def order() -> np.ndarray:
@@ -69,16 +70,22 @@ class Digits(Task):
         return self.images.shape[1]
 
     def batch(self, key: jax.Array) -> Batch:
-        """Images drawn at random; those that are judged are always the same."""
-        if self.whole:
-            at = jnp.arange(self.learnt, len(self.labels))
-        else:
-            at = jax.random.randint(key, (self.sequences,), 0, self.learnt)
+        """Images drawn at random of those that are learnt from; of the other parts all."""
+        learnt, chosen = self.ends
+        at = {
+            LEARNT: lambda: jax.random.randint(key, (self.sequences,), 0, learnt),
+            CHOOSING: lambda: jnp.arange(learnt, chosen),
+            JUDGED: lambda: jnp.arange(chosen, len(self.labels)),
+        }[self.part]()
         return Batch(self.images[at].T[..., None], self.labels[at][None])
 
     def judged(self) -> "Digits":
         """The same with the images that are not learnt from."""
-        return self.replace(whole=True)
+        return self.replace(part=JUDGED)
+
+    def choosing(self) -> "Digits":
+        """The same with the last of those that would be learnt from, as large a share of them as is judged of all."""
+        return self.replace(part=CHOOSING)
 
     def guess(self, batch: Batch) -> float:
         """Of ten that are about as likely as each other."""

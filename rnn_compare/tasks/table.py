@@ -16,7 +16,9 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from rnn_compare.tasks.files import READERS, Asked, Rows, read
-from rnn_compare.tasks.task import KNOWN_SQUARED_ERROR, Batch, Task, size
+from rnn_compare.tasks.task import CHOOSING, JUDGED, KNOWN_SQUARED_ERROR, LEARNT, Batch, Task, size
+
+PARTS = {LEARNT: "learn from", CHOOSING: "choose by", JUDGED: "judge"}  # in time, and what they are for
 
 
 class Table(Task):
@@ -26,12 +28,13 @@ class Table(Task):
         inputs: [N, F], scaled; what is missing is the last that was known, or the mean.
         targets: [N, O], scaled; what is missing is not a number, and not counted.
         starts: rows at which windows may begin, [W].
+        choosing_at: rows at which the windows begin by which parameters are chosen, [B], or [0].
         judging: rows at which the windows begin that are judged, [B].
         scales: the mean and the deviation of each target in what is learnt from, [2, O].
         columns: names of the inputs, of the targets, and of those that nobody asked for and are no numbers.
         forecasts: name, loss and the errors of the targets of each naive forecast, on what is judged.
         digest: of the file.
-        whole: whether batches are what is judged.
+        part: of which batches are.
     """
 
     keys: ClassVar[tuple[str, ...]] = (
@@ -45,6 +48,7 @@ class Table(Task):
     inputs: jax.Array
     targets: jax.Array
     starts: jax.Array
+    choosing_at: jax.Array
     judging: jax.Array
     scales: jax.Array
     length: int = size()
@@ -53,7 +57,7 @@ class Table(Task):
     forecasts: tuple[tuple[str, float, tuple[float, ...]], ...] = size()
     columns: tuple[tuple[str, ...], ...] = size()
     digest: str = size()
-    whole: bool = size(default=False)
+    part: str = size(default=LEARNT)
 
     @classmethod
     def of(cls, config: ConfigDict) -> Self:
@@ -67,7 +71,7 @@ class Table(Task):
         except OSError as error:
             raise ValueError(f"config.task.path={task.path}: it cannot be read ({error.strerror})") from None
         asked = Asked(tuple(task.inputs), tuple(task.targets), task.time, task.series)
-        sizes = data.length, data.sequences, task.horizon, task.share, task.season
+        sizes = data.length, data.sequences, task.horizon, task.share, task.season, config.train.choose > 0
         return cls(**_fields(path, (stamp.st_mtime_ns, stamp.st_size), asked, sizes))
 
     @property
@@ -96,14 +100,21 @@ class Table(Task):
         return self.length
 
     def batch(self, key: jax.Array) -> Batch:
-        """Windows drawn at random; those that are judged are always the same."""
-        at = self.judging if self.whole else jax.random.choice(key, self.starts, (self.sequences,))
+        """Windows drawn at random of what is learnt from; of the other parts they are always the same."""
+        if self.part == LEARNT:
+            at = jax.random.choice(key, self.starts, (self.sequences,))
+        else:
+            at = self.judging if self.part == JUDGED else self.choosing_at
         rows = at + jnp.arange(self.length)[:, None]
         return Batch(self.inputs[rows], self.targets[rows + self.horizon])
 
     def judged(self) -> "Table":
         """The same with the windows of the part that is not learnt from."""
-        return self.replace(whole=True)
+        return self.replace(part=JUDGED)
+
+    def choosing(self) -> "Table":
+        """The same with the windows of the last of what would be learnt from, as large a share as is judged of all."""
+        return self.replace(part=CHOOSING)
 
     def about(self) -> str:
         """The columns, which may have been chosen by their being numbers, and how much there is."""
@@ -139,51 +150,52 @@ def _fields(path: Path, stamp: tuple[int, int], asked: Asked, sizes: tuple[Any, 
     return windows(read(path, stamp, asked), *sizes)
 
 
-def windows(rows: Rows, length: int, sequences: int, horizon: int, share: float, season: int) -> dict[str, Any]:
+def windows(
+    rows: Rows, length: int, sequences: int, horizon: int, share: float, season: int, choose: bool
+) -> dict[str, Any]:
     """The fields of a `Table`.
 
-    The first `share` of each series, in time, is learnt from, the rest judged; the last target that is learnt lies
-    before the first input that is judged. A piece that is shorter than a window is filled up behind with what does not
-    count.
+    The first `share` of each series, in time, is learnt from, the rest judged; to `choose`, of what is learnt from only
+    the first `share` again. The last target of a part lies before the first input of the next. A piece that
+    is shorter than a window is filled up behind with what does not count.
 
     Raises:
         ValueError: there is too little of it.
     """
     needed = length + horizon
-    cut = np.concatenate(
-        [start + np.arange(end - start) < round(share * (end - start)) + start for start, end in rows.series]
-    )
+    parts = np.concatenate([parts_of(end - start, share, choose) for start, end in rows.series])
+    cut = parts == 0
     refuse(rows, cut, length, horizon, share, season)
     (given, _), (told, scales) = (scale(array, cut) for array in (rows.inputs, rows.targets))
     inputs: list[np.ndarray] = []
     targets: list[np.ndarray] = []
-    begins: dict[bool, list[np.ndarray]] = {True: [], False: []}  # of what is learnt from, and of what is judged
+    begins: dict[str, list[np.ndarray]] = {part: [] for part in PARTS}
     at = 0
     for start, end in rows.pieces:
-        middle = start + int(cut[start:end].sum())
-        for first, last in ((start, middle), (middle, end)):
-            count = last - first
+        for i, part in enumerate(PARTS):
+            count, first = int((parts[start:end] == i).sum()), start + int((parts[start:end] < i).sum())
+            last = first + count
             if count <= horizon:
                 continue
             more = max(0, needed - count)
             inputs.append(np.pad(filled(given[first:last]), ((0, more), (0, 0))))
             targets.append(np.pad(told[first:last], ((0, more), (0, 0)), constant_values=np.nan))
-            begins[first < middle].append(at + np.arange(count + more - needed + 1))
+            begins[part].append(at + np.arange(count + more - needed + 1))
             at += count + more
-    for learnt, what in ((True, "learn from"), (False, "judge")):
-        if not begins[learnt]:
+    for part, what in PARTS.items():
+        if not begins[part] and (part != CHOOSING or choose):
             raise ValueError(
                 f"config.task.path={rows.path}: its {len(cut)} rows leave no window to {what}, "
                 f"with config.task.horizon={horizon} and config.task.share={share}"
             )
-    every = np.concatenate(begins[False])
-    judging = every[np.linspace(0, len(every) - 1, sequences).round().astype(int)]
+    judging, choosing_at = (spread(begins[part], sequences) for part in (JUDGED, CHOOSING))
     answers = np.concatenate(targets)
     return {
         "inputs": np.concatenate(inputs).astype(np.float32),
         "targets": answers.astype(np.float32),
-        "starts": np.concatenate(begins[True]).astype(np.int32),
-        "judging": judging.astype(np.int32),
+        "starts": np.concatenate(begins[LEARNT]).astype(np.int32),
+        "choosing_at": choosing_at,
+        "judging": judging,
         "scales": scales.astype(np.float32),
         "forecasts": naive(answers, judging, length, horizon, season),
         "length": length,
@@ -192,6 +204,19 @@ def windows(rows: Rows, length: int, sequences: int, horizon: int, share: float,
         "columns": rows.columns,
         "digest": rows.digest,
     }
+
+
+def parts_of(count: int, share: float, choose: bool) -> np.ndarray:
+    """Of which part in `PARTS` each of so many rows is, in time."""
+    given = round(share * count)
+    learnt = round(share * given) if choose else given
+    return np.repeat([0, 1, 2], [learnt, given - learnt, count - given])
+
+
+def spread(begins: list[np.ndarray], count: int) -> np.ndarray:
+    """So many of them, evenly spread; none of none."""
+    every = np.concatenate(begins or [np.zeros(0)])
+    return every[np.linspace(0, len(every) - 1, count if len(every) else 0).round().astype(int)].astype(np.int32)
 
 
 def refuse(rows: Rows, learnt: np.ndarray, length: int, horizon: int, share: float, season: int) -> None:

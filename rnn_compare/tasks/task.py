@@ -11,6 +11,7 @@ from flax import struct
 from ml_collections import ConfigDict
 
 SQUARED_ERROR, CROSS_ENTROPY = "squared_error", "cross_entropy"
+LEARNT, CHOOSING, JUDGED = "learnt", "choosing", "judged"  # the parts of data that is not drawn
 KNOWN_SQUARED_ERROR = "known_squared_error"  # of targets that are numbers; what is not a number does not count
 
 
@@ -84,6 +85,10 @@ class Task(struct.PyTreeNode):
 
     def judged(self) -> "Task":
         """The task that draws what nothing is learnt from: itself, where keys of its own are enough."""
+        return self
+
+    def choosing(self) -> "Task":
+        """The task that draws what parameters are chosen by: itself, where keys of its own are enough."""
         return self
 
     def least(self) -> int:

@@ -12,7 +12,7 @@ from rnn_compare.network.model import Model
 from rnn_compare.network.readout import readout
 from rnn_compare.tasks import Task, make_task
 from rnn_compare.tasks.task import CROSS_ENTROPY, Batch
-from rnn_compare.training.start import HELD_OUT, init_batch
+from rnn_compare.training.start import CHOICE, HELD_OUT, init_batch
 
 FEW = 20  # judged steps of a sequence, below which several sequences are kept
 STRETCH = 400  # steps whose predictions are kept; the last ones, so that the network has seen all that came before
@@ -66,6 +66,18 @@ def evaluate(model: Model, config: ConfigDict, seed: int, params: Any) -> HeldOu
     of_worth = {name: float(np.mean(value)) for name, value in worth.items()}
     losses = {name: float(value) for name, value in model.losses(errors).items()}
     return HeldOut(losses, stretch, of_worth, task.guess(batch), task.naive(), task.naive_errors())
+
+
+def choosing_loss(model: Model, config: ConfigDict, seed: int, params: Any) -> float:
+    """What a run loses on the data by which its parameters are chosen; arguments as in `evaluate`."""
+    errors = _errors(params, init_batch(config, seed, CHOICE), model)
+    return float(model.losses(errors)["loss"])
+
+
+@partial(jax.jit, static_argnames="model")
+def _errors(params: Any, batch: Batch, model: Model) -> jax.Array:
+    errors: Any = model.apply({"params": params}, *batch, method="errors")
+    return errors
 
 
 def shown(judged: Any, first: Any) -> Any:

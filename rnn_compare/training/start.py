@@ -20,7 +20,7 @@ from rnn_compare.training.optimizers import Hyper, Recipe
 from rnn_compare.training.step import TrainState
 
 # A run's random numbers come from one root key; each purpose folds in its own constant.
-DATA, WEIGHTS, HELD_OUT = 0, 1, 2
+DATA, WEIGHTS, HELD_OUT, CHOICE = 0, 1, 2, 3
 
 
 class Source(NamedTuple):
@@ -70,7 +70,7 @@ def _data_program(structure: Any, types: tuple[Any, ...]) -> Any:
 def init_batch(config: ConfigDict, seed: int, purpose: int = DATA) -> Batch:
     """The data of one run: those it trains on, or as many for another purpose."""
     task = make_task(config)
-    task = task.judged() if purpose == HELD_OUT else task
+    task = {DATA: task, HELD_OUT: task.judged(), CHOICE: task.choosing()}[purpose]
     make = data_program(task)
     with on_host():
         return make(jax.random.fold_in(jax.random.key(seed), purpose), task)

@@ -86,19 +86,19 @@ class Trainer:
         self._state, curves = self._program(self._state, data, epochs, stacked_runs(self._state))
         return curves
 
-    def fit(self, stop_every: int) -> Iterator[Chunk]:
+    def fit(self, *stop_every: int) -> Iterator[Chunk]:
         """Trains up to the config's epochs, and yields each chunk when it is done.
 
         Args:
-            stop_every: besides its own length and where `train.lengths` changes, a chunk ends at every multiple of this
-                many epochs.
+            stop_every: besides its own length and where `train.lengths` changes, a chunk ends at every multiple of
+                these numbers of epochs.
         """
         train = self._config.train
         while self.epoch < train.epochs:
             start = self.epoch
             if start >= self._until:
                 self.compile()
-            epochs = min(train.chunk, self._until - start, stop_every - start % stop_every)
+            epochs = min(train.chunk, self._until - start, *(every - start % every for every in stop_every))
             metrics = {name: curve[:epochs] for name, curve in jax.device_get(self.advance(epochs)).items()}
             self.epoch += epochs
             yield Chunk(start, metrics, self.params)

@@ -51,6 +51,7 @@ def test_finished_runs_are_left_alone_and_new_seeds_are_added(pair, tmp_path):
 def test_a_diverged_run_leaves_the_same_files_whoever_is_beside_it_and_whenever_it_is_gone_on_with(
     tiny, tmp_path, monkeypatch, assert_same_results
 ):
+    tiny.train.choose = 2
     tiny.log.histogram_every, bad, good = 2, "lstm-learning_rate=1e+30-s0", "lstm-learning_rate=0.001-s0"
     tiny.sweep = {"optimizer.learning_rate": (1e30,)}
     assert not execute(validate(tiny), tmp_path / "alone", dry_run=False)
@@ -196,7 +197,7 @@ def test_what_changes_no_result_may_change_in_a_workdir(pair, tmp_path):
 
 def test_more_seeds_join_and_what_was_begun_goes_on(tiny, tmp_path, monkeypatch, capsys, assert_same_results):
     """A study stopped half-way, gone on with at more seeds: those that were begun go on, the others start."""
-    tiny.seeds = 2
+    tiny.seeds, tiny.train.choose = 2, 2
     interrupted(validate(tiny), tmp_path / "a", monkeypatch, at=5)
     tiny.seeds = 3
     capsys.readouterr()

@@ -2,6 +2,7 @@
 
 import gzip
 
+import jax
 import numpy as np
 import pytest
 
@@ -140,6 +141,26 @@ def test_parquet_is_read(tmp_path, csv):
 
     pd.read_csv(csv(counting())).to_parquet(tmp_path / "data.parquet")
     np.testing.assert_array_equal(table(tmp_path / "data.parquet").inputs, table(csv(counting())).inputs)
+
+
+@pytest.mark.parametrize("choose", [0, 10])
+def test_the_parts_follow_each_other_and_share_no_row(csv, choose):
+    config = config_of(csv(counting()), horizon=3, targets=("b",))
+    config.train.choose = choose
+    task = make_task(config)
+    learnt, judged = task.starts, task.judging
+    rows = np.asarray(task.inputs)[..., 0]
+    assert np.diff(rows).min() > 0
+    ends = {0: (79, 80), 10: (63, 64)}[choose]  # the last row that is learnt from, and the first of the next part
+    row = lambda i: round(float(unscaled(np.asarray(task.inputs)[i], range(ends[1]))))  # noqa: E731
+    assert row(learnt[-1] + 8 + 3 - 1) == ends[0]
+    assert row(judged[0]) == 80
+    assert len(task.choosing_at) == (5 if choose else 0)
+    if choose:
+        assert (row(task.choosing_at[0]), row(task.choosing_at[-1] + 8 + 3 - 1)) == (64, 79)
+        first = task.choosing().batch(None)
+        np.testing.assert_array_equal(first.inputs, task.choosing().batch(jax.random.key(1)).inputs)
+        assert unscaled(first.inputs, range(64))[0].min() == pytest.approx(64, abs=1e-3)
 
 
 def test_naive_forecasts_lose_what_a_plain_loop_says(csv):

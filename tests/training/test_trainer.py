@@ -102,7 +102,7 @@ def test_nothing_compiles_after_the_first_chunk(tiny):
     tiny.train.epochs, tiny.train.chunk = 20, 3
     cohort = Trainer([(validate(tiny), seed) for seed in range(3)])
     cohort.compile()
-    chunks = cohort.fit(stop_every=10)
+    chunks = cohort.fit(10)
     next(chunks)
     compiled = []
     jax.monitoring.register_event_duration_secs_listener(lambda event, *_, **__: compiled.append(event))
