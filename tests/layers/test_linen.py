@@ -324,6 +324,7 @@ def test_double_precision(x64, monkeypatch):
     np.testing.assert_allclose(ours.apply(params, x), theirs.apply(params, x), rtol=1e-12)
 
 
+@pytest.mark.slow
 def test_a_key_that_is_traced_is_no_obstacle_to_resets():
     layer, resets = rnn_compare.RNN(nn.GRUCell(H)), jnp.zeros((B, T), bool).at[:, 3].set(True)
     params = layer.init(jax.random.key(1), inputs())

@@ -42,6 +42,7 @@ def test_it_is_the_plain_loop_over_first_steps(growing):
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a[0], b, rtol=1e-3, atol=1e-5), params, ours)
 
 
+@pytest.mark.slow
 def test_no_bit_depends_on_chunks_on_going_on_or_on_the_runs_beside(growing):
     alone, _ = fit([(growing, 1)])
     chopped, _ = fit([(growing, 1)], stop_every=2)

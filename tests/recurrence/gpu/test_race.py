@@ -30,7 +30,9 @@ def seconds(monkeypatch, **taken):
     monkeypatch.setattr(race, "_seconds", lambda _: next(left))
 
 
-@pytest.mark.parametrize(("taken", "picked"), [((1, 2, 3), "gpu"), ((3, 2, 1), "scan")])
+@pytest.mark.parametrize(
+    ("taken", "picked"), [((1, 2, 3), "gpu"), pytest.param((3, 2, 1), "scan", marks=pytest.mark.slow)]
+)
 def test_the_fastest_of_those_that_are_right_is_taken_and_remembered(monkeypatch, tmp_path, taken, picked):
     seconds(monkeypatch, **dict(zip(("gpu", "scan", "cpu"), taken, strict=True)))
     assert pick("auto", CELL, 1, 8, 3) == picked
