@@ -132,16 +132,19 @@ def _twice(items: list) -> list:
     return [item for item, times in Counter(items).items() if times > 1]
 
 
+PARTS = "train.bptt", "train.lengths", "train.epochs", "train.choose"  # that go with the task's steps and parts
+
+
 def _check_tasks(values: dict[str, Any]) -> None:
     """Complains about a setting of which no task can be made, or that sets what its task does not read."""
     matter = [key for key in KEYS if key.startswith(("task.", "data.")) or key in PARTS]
-    tried = ((values | setting) for setting in settings(values["sweep"]))
-    for own in {tuple(tried_[key] for key in matter): None for tried_ in tried}:  # other keys make no other task
+    tried = (values | setting for setting in settings(values["sweep"]))
+    for own in dict.fromkeys(tuple(setting[key] for key in matter) for setting in tried):  # others make no other task
         config = base()
         for key, value in zip(matter, own, strict=True):
             set_value(config, key, value)
-        task = TASK.entry(config.task.name)
-        read = ("task.name", *task.keys)
+        kind = TASK.entry(config.task.name)
+        read = ("task.name", *kind.keys)
         for key, value in leaves(config):
             if key.startswith(("task.", "data.")) and key not in read and value != KEYS[key].default:
                 raise UserError(
@@ -149,24 +152,14 @@ def _check_tasks(values: dict[str, Any]) -> None:
                     "leave it out"
                 )
         try:
-            steps = task.of(config).steps
+            _check_parts(config, kind.of(config))
         except ValueError as error:
             raise UserError(str(error)) from None
-        _check_parts(config, steps, task.every_step)
 
 
-PARTS = "train.bptt", "train.lengths", "train.epochs", "train.choose"
-
-
-def _check_parts(config: ConfigDict, steps: int, every_step: bool) -> None:
-    """Complains where sequences of so many steps cannot be cut as the config says."""
-    bptt, lengths = config.train.bptt, config.train.lengths
-    for key, value, none in (("bptt", bptt, 0), ("lengths", lengths, ())):
-        if value and not every_step:
-            raise UserError(
-                f"config.train.{key} is {value} for the task {config.task.name}, of which only last steps are judged: "
-                f"it must be {none}"
-            )
+def _check_parts(config: ConfigDict, task: Any) -> None:
+    """Complains where a task's sequences cannot be cut as the config says."""
+    steps, bptt, lengths = task.steps, config.train.bptt, config.train.lengths
     if bptt and steps % bptt:
         raise UserError(f"config.train.bptt is {bptt}: it must divide the {steps} steps of a sequence, or be 0")
     for epoch, length in lengths:
@@ -180,6 +173,12 @@ def _check_parts(config: ConfigDict, steps: int, every_step: bool) -> None:
             raise UserError(
                 f"config.train.lengths has a part from epoch {epoch} on: it must be before config.train.epochs, "
                 f"{config.train.epochs}"
+            )
+    for key, value, none in (("bptt", bptt, 0), ("lengths", lengths, ())):
+        if value and not task.every_step:
+            raise UserError(
+                f"config.train.{key} is {value} for the task {config.task.name}, of which only last steps are judged: "
+                f"it must be {none}"
             )
 
 

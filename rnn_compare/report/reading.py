@@ -129,6 +129,10 @@ def read_run(folder: Path, axes: list[str], compared: tuple[str, ...]) -> Result
         float((content.get("held_out") or {}).get("loss", math.nan))
         for key in POLICY if content.get("policy") else ():
             float(content["policy"][key])
+        for of in (content.get("errors") or {}, *(content.get("naive_errors") or {}).values()):
+            [float(error) for error in of.values()]
+        if chosen := content.get("chosen"):
+            int(chosen["epoch"])
         return placed(content, axes)
 
     run = read(path, about, anew(folder))

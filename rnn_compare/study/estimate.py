@@ -11,7 +11,7 @@ from rnn_compare.console.terminal import duration, say
 from rnn_compare.network.model import make_model
 from rnn_compare.study.cohorts import Cohort, title
 from rnn_compare.tasks import make_task
-from rnn_compare.training.program import part_at, program, shapes
+from rnn_compare.training.program import parts, program, shapes
 
 AFFORDABLE = 20.0  # seconds that an epoch may take, by a guess that is on the high side, to be timed at full length
 DISPATCH = 1.0  # seconds that a timed dispatch takes, if an epoch takes less
@@ -32,12 +32,8 @@ def say_estimate(config: ConfigDict, cohorts: list[Cohort]) -> None:
 
 def whole_epochs(config: ConfigDict) -> float:
     """How many epochs of whole sequences take as long as those of a run, some of which may be of first steps only."""
-    epoch, total, all_steps = 0, 0.0, make_task(config).steps
-    while epoch < config.train.epochs:
-        steps, until = part_at(config, epoch)
-        total += (until - epoch) * (steps or all_steps) / all_steps
-        epoch = until
-    return total
+    every = make_task(config).steps
+    return sum((end - begin) * (steps or every) / every for begin, end, steps in parts(config))
 
 
 def seconds_per_epoch(config: ConfigDict, runs: int) -> float:

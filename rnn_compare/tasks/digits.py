@@ -11,12 +11,12 @@ import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
-from rnn_compare.tasks.task import CHOOSING, CROSS_ENTROPY, JUDGED, LEARNT, Batch, Task, size
+from rnn_compare.tasks.task import CHOOSING, CROSS_ENTROPY, LEARNT, Batch, Kept, ends, size
 
 CLASSES, BRIGHTEST = 10, 16
 
 
-class Digits(Task):
+class Digits(Kept):
     """Which of ten digits an image of 8 × 8 pixels shows, its pixels told one by one, row after row.
 
     The 1,797 images are those of scikit-learn (the test set of Alpaydin and Kaynak 1998), whose writers come one after
@@ -26,15 +26,12 @@ class Digits(Task):
     Attributes:
         images: [N, T], from 0 to 1, in the order in which pixels are told.
         labels: [N].
-        ends: how many are learnt from, the first ones, and up to which ones parameters are chosen by.
-        part: of which batches are.
+        ends: how many are learnt from, the first ones, and where those begin that are judged.
     """
 
     keys: ClassVar[tuple[str, ...]] = ("data.sequences", "task.share")
     heads: ClassVar[tuple[tuple[str, int], ...]] = (("head", CLASSES),)
     loss: ClassVar[str] = CROSS_ENTROPY
-    every_step: ClassVar[bool] = False
-    shared: ClassVar[bool] = True
     first_input: ClassVar[str] = "last pixel"
     stretch: ClassVar[str] = "image, of"
     features: ClassVar[int] = 1
@@ -43,21 +40,19 @@ class Digits(Task):
     labels: jax.Array | np.ndarray
     sequences: int = size()
     ends: tuple[int, int] = size()
-    part: str = size(default=LEARNT)
 
     @classmethod
     def of(cls, config: ConfigDict) -> Self:
         """See `Task.of`."""
         images, labels = read()
-        chosen = round(config.task.share * len(labels))
-        learnt = round(config.task.share * chosen) if config.train.choose else chosen
-        if not 0 < learnt <= chosen < len(labels):
+        learnt, judged = ends(len(labels), config)
+        if not 0 < learnt <= judged < len(labels):
             raise ValueError(
                 f"config.task.share is {config.task.share}: it leaves nothing to learn from, or to judge, of "
                 f"{len(labels)} images"
             )
-        order = cls.order()
-        return cls(images[:, order], labels, sequences=config.data.sequences, ends=(learnt, chosen))
+        sizes = {"sequences": config.data.sequences, "ends": (learnt, judged)}
+        return cls(images[:, cls.order()], labels, **sizes)
 
     @staticmethod
     def order() -> np.ndarray:
@@ -71,21 +66,12 @@ class Digits(Task):
 
     def batch(self, key: jax.Array) -> Batch:
         """Images drawn at random of those that are learnt from; of the other parts all."""
-        learnt, chosen = self.ends
-        at = {
-            LEARNT: lambda: jax.random.randint(key, (self.sequences,), 0, learnt),
-            CHOOSING: lambda: jnp.arange(learnt, chosen),
-            JUDGED: lambda: jnp.arange(chosen, len(self.labels)),
-        }[self.part]()
+        learnt, judged = self.ends
+        if self.part == LEARNT:
+            at = jax.random.randint(key, (self.sequences,), 0, learnt)
+        else:
+            at = jnp.arange(learnt, judged) if self.part == CHOOSING else jnp.arange(judged, len(self.labels))
         return Batch(self.images[at].T[..., None], self.labels[at][None])
-
-    def judged(self) -> "Digits":
-        """The same with the images that are not learnt from."""
-        return self.replace(part=JUDGED)
-
-    def choosing(self) -> "Digits":
-        """The same with the last of those that would be learnt from, as large a share of them as is judged of all."""
-        return self.replace(part=CHOOSING)
 
     def guess(self, batch: Batch) -> float:
         """Of ten that are about as likely as each other."""

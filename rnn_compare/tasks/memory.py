@@ -24,7 +24,6 @@ class Adding(Sequences):
     unit: ClassVar[str] = "sum"
     first_input: ClassVar[str] = "number at the last step"
     stretch: ClassVar[str] = "sequence, of"
-    every_step: ClassVar[bool] = False
     features: ClassVar[int] = 2
 
     def batch(self, key: jax.Array) -> Batch:
@@ -113,7 +112,6 @@ class TemporalOrder(Sequences):
     loss: ClassVar[str] = CROSS_ENTROPY
     first_input: ClassVar[str] = "first symbol at the last step"
     stretch: ClassVar[str] = "sequence, of"
-    every_step: ClassVar[bool] = False
     features: ClassVar[int] = 6
 
     def batch(self, key: jax.Array) -> Batch:

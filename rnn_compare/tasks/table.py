@@ -16,12 +16,12 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from rnn_compare.tasks.files import READERS, Asked, Rows, read
-from rnn_compare.tasks.task import CHOOSING, JUDGED, KNOWN_SQUARED_ERROR, LEARNT, Batch, Task, size
+from rnn_compare.tasks.task import CHOOSING, JUDGED, KNOWN_SQUARED_ERROR, LEARNT, Batch, Kept, Task, ends, size
 
 PARTS = {LEARNT: "learn from", CHOOSING: "choose by", JUDGED: "judge"}  # in time, and what they are for
 
 
-class Table(Task):
+class Table(Kept):
     """Windows of a file's rows, each scaled by what the part that is learnt from says of its column.
 
     Attributes:
@@ -34,7 +34,6 @@ class Table(Task):
         columns: names of the inputs, of the targets, and of those that nobody asked for and are no numbers.
         forecasts: name, loss and the errors of the targets of each naive forecast, on what is judged.
         digest: of the file.
-        part: of which batches are.
     """
 
     keys: ClassVar[tuple[str, ...]] = (
@@ -42,7 +41,6 @@ class Table(Task):
         *(f"task.{name}" for name in ("path", "inputs", "targets", "horizon", "time", "series", "share", "season")),
     )
     loss: ClassVar[str] = KNOWN_SQUARED_ERROR
-    shared: ClassVar[bool] = True
     unit: ClassVar[str] = "value ahead"
 
     inputs: jax.Array
@@ -57,7 +55,6 @@ class Table(Task):
     forecasts: tuple[tuple[str, float, tuple[float, ...]], ...] = size()
     columns: tuple[tuple[str, ...], ...] = size()
     digest: str = size()
-    part: str = size(default=LEARNT)
 
     @classmethod
     def of(cls, config: ConfigDict) -> Self:
@@ -71,8 +68,10 @@ class Table(Task):
         except OSError as error:
             raise ValueError(f"config.task.path={task.path}: it cannot be read ({error.strerror})") from None
         asked = Asked(tuple(task.inputs), tuple(task.targets), task.time, task.series)
-        sizes = data.length, data.sequences, task.horizon, task.share, task.season, config.train.choose > 0
-        return cls(**_fields(path, (stamp.st_mtime_ns, stamp.st_size), asked, sizes))
+        file = path, (stamp.st_mtime_ns, stamp.st_size), asked
+        cuts = tuple(ends(end - start, config) for start, end in read(*file).series)
+        sizes = data.length, data.sequences, task.horizon, task.share, task.season
+        return cls(**_fields(*file, cuts, *sizes))
 
     @property
     def heads(self) -> tuple[tuple[str, int], ...]:  # type: ignore[override]
@@ -108,14 +107,6 @@ class Table(Task):
         rows = at + jnp.arange(self.length)[:, None]
         return Batch(self.inputs[rows], self.targets[rows + self.horizon])
 
-    def judged(self) -> "Table":
-        """The same with the windows of the part that is not learnt from."""
-        return self.replace(part=JUDGED)
-
-    def choosing(self) -> "Table":
-        """The same with the windows of the last of what would be learnt from, as large a share as is judged of all."""
-        return self.replace(part=CHOOSING)
-
     def about(self) -> str:
         """The columns, which may have been chosen by their being numbers, and how much there is."""
         left = f"; not used, as no numbers: {', '.join(self.columns[2])}" if self.columns[2] else ""
@@ -146,24 +137,36 @@ class Table(Task):
 
 
 @functools.lru_cache(16)
-def _fields(path: Path, stamp: tuple[int, int], asked: Asked, sizes: tuple[Any, ...]) -> dict[str, Any]:
-    return windows(read(path, stamp, asked), *sizes)
+def _fields(path: Path, stamp: tuple[int, int], asked: Asked, *given: Any) -> dict[str, Any]:
+    return windows(read(path, stamp, asked), *given)
 
 
 def windows(
-    rows: Rows, length: int, sequences: int, horizon: int, share: float, season: int, choose: bool
+    rows: Rows, cuts: tuple[tuple[int, int], ...], length: int, sequences: int, horizon: int, share: float, season: int
 ) -> dict[str, Any]:
     """The fields of a `Table`.
 
-    The first `share` of each series, in time, is learnt from, the rest judged; to `choose`, of what is learnt from only
-    the first `share` again. The last target of a part lies before the first input of the next. A piece that
-    is shorter than a window is filled up behind with what does not count.
+    The last target of a part lies before the first input of the next. A piece that is shorter than a window is filled
+    up behind with what does not count.
+
+    Args:
+        rows: the file.
+        cuts: of each series, how many rows are learnt from, and where those begin that are judged.
+        length: T.
+        sequences: B.
+        horizon: steps ahead.
+        share: that was asked for.
+        season: steps, or 0.
 
     Raises:
         ValueError: there is too little of it.
     """
     needed = length + horizon
-    parts = np.concatenate([parts_of(end - start, share, choose) for start, end in rows.series])
+    lengths = [
+        (learnt, judged - learnt, end - start - judged)
+        for (start, end), (learnt, judged) in zip(rows.series, cuts, strict=True)
+    ]
+    parts = np.concatenate([np.repeat([0, 1, 2], of_each) for of_each in lengths])
     cut = parts == 0
     refuse(rows, cut, length, horizon, share, season)
     (given, _), (told, scales) = (scale(array, cut) for array in (rows.inputs, rows.targets))
@@ -173,8 +176,8 @@ def windows(
     at = 0
     for start, end in rows.pieces:
         for i, part in enumerate(PARTS):
-            count, first = int((parts[start:end] == i).sum()), start + int((parts[start:end] < i).sum())
-            last = first + count
+            first, last = (start + int((parts[start:end] < k).sum()) for k in (i, i + 1))
+            count = last - first
             if count <= horizon:
                 continue
             more = max(0, needed - count)
@@ -183,7 +186,7 @@ def windows(
             begins[part].append(at + np.arange(count + more - needed + 1))
             at += count + more
     for part, what in PARTS.items():
-        if not begins[part] and (part != CHOOSING or choose):
+        if not begins[part] and (part != CHOOSING or (parts == 1).any()):
             raise ValueError(
                 f"config.task.path={rows.path}: its {len(cut)} rows leave no window to {what}, "
                 f"with config.task.horizon={horizon} and config.task.share={share}"
@@ -204,13 +207,6 @@ def windows(
         "columns": rows.columns,
         "digest": rows.digest,
     }
-
-
-def parts_of(count: int, share: float, choose: bool) -> np.ndarray:
-    """Of which part in `PARTS` each of so many rows is, in time."""
-    given = round(share * count)
-    learnt = round(share * given) if choose else given
-    return np.repeat([0, 1, 2], [learnt, given - learnt, count - given])
 
 
 def spread(begins: list[np.ndarray], count: int) -> np.ndarray:

@@ -39,7 +39,6 @@ class Task(struct.PyTreeNode):
         heads: names of the linear heads, and how many outputs each has; a loss of several heads is their sum.
         loss: `SQUARED_ERROR`, `KNOWN_SQUARED_ERROR` or `CROSS_ENTROPY`.
         fresh: whether every update draws new sequences; otherwise a run has one batch.
-        every_step: whether every step is judged.
         shared: whether the arrays of a fresh task are the same for all runs of a cohort, which then hold them once.
         unit: what an output is called.
         names: of the outputs, for people.
@@ -52,7 +51,6 @@ class Task(struct.PyTreeNode):
     heads: ClassVar[tuple[tuple[str, int], ...]] = (("head", 1),)
     loss: ClassVar[str] = SQUARED_ERROR
     fresh: ClassVar[bool] = True
-    every_step: ClassVar[bool] = True
     shared: ClassVar[bool] = False
     unit: ClassVar[str] = "output"
     names: ClassVar[tuple[str, ...]] = ()
@@ -79,6 +77,11 @@ class Task(struct.PyTreeNode):
         """T."""
         raise NotImplementedError
 
+    @property
+    def every_step(self) -> bool:
+        """Whether every step is judged: sequences of which only the last are cannot be cut."""
+        return len(jax.eval_shape(self.batch, jax.random.key(0)).targets) == self.steps
+
     def batch(self, key: jax.Array) -> Batch:
         """Sequences drawn from a key; traced by JAX."""
         raise NotImplementedError
@@ -101,6 +104,9 @@ class Task(struct.PyTreeNode):
         Args:
             values: outputs of every step, [T, B, O].
             batch: what was asked.
+
+        Returns:
+            Arrays by their names; of each the mean is taken.
         """
         return {}
 
@@ -167,6 +173,35 @@ class Sequences(Task):
     def steps(self) -> int:
         """The length."""
         return self.length
+
+
+class Kept(Task, kw_only=True):
+    """A task whose data is at hand, the same for all runs of a cohort, and cut into parts.
+
+    Attributes:
+        part: of which part its batches are.
+    """
+
+    shared: ClassVar[bool] = True
+
+    part: str = size(default=LEARNT)
+
+    def choosing(self) -> Self:
+        """The same with the last of what would be learnt from, as large a share of it as is judged of all."""
+        return self.replace(part=CHOOSING)
+
+    def judged(self) -> Self:
+        """The same with what is not learnt from."""
+        return self.replace(part=JUDGED)
+
+
+def ends(count: int, config: ConfigDict) -> tuple[int, int]:
+    """How many of so many are learnt from, the first ones, and where those begin that are judged.
+
+    Between the two are those by which parameters are chosen, if they are.
+    """
+    judged = round(config.task.share * count)
+    return round(config.task.share * judged) if config.train.choose else judged, judged
 
 
 # A task in words; where what it reads is gone, its class says what it can.

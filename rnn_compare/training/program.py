@@ -226,11 +226,14 @@ def _compiled(config: FrozenConfigDict, runs: int, steps: int = 0) -> Any:
     return traced(config, runs, steps).lower().compile()
 
 
-def part_at(config: ConfigDict, epoch: int) -> tuple[int, int]:
-    """How many first steps are trained on at an epoch, 0 for all of them, and up to which epoch that is so."""
-    lengths, epochs = config.train.lengths, config.train.epochs
-    steps = [steps for begin, steps in lengths if begin <= epoch]
-    return steps[-1] if steps else 0, min((begin for begin, _ in lengths if begin > epoch), default=epochs)
+def parts(config: ConfigDict) -> list[tuple[int, int, int]]:
+    """The parts of a training: first epoch, the one after the last, and how many first steps are trained on.
+
+    Of all steps that is 0.
+    """
+    found = config.train.lengths or ((0, 0),)
+    ends = [begin for begin, _ in found[1:]] + [config.train.epochs]
+    return [(begin, end, steps) for (begin, steps), end in zip(found, ends, strict=True)]
 
 
 def memory_needed(config: ConfigDict, runs: int) -> int:

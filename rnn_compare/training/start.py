@@ -70,7 +70,8 @@ def _data_program(structure: Any, types: tuple[Any, ...]) -> Any:
 def init_batch(config: ConfigDict, seed: int, purpose: int = DATA) -> Batch:
     """The data of one run: those it trains on, or as many for another purpose."""
     task = make_task(config)
-    task = {DATA: task, HELD_OUT: task.judged(), CHOICE: task.choosing()}[purpose]
+    if purpose != DATA:
+        task = task.judged() if purpose == HELD_OUT else task.choosing()
     make = data_program(task)
     with on_host():
         return make(jax.random.fold_in(jax.random.key(seed), purpose), task)

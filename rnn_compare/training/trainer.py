@@ -10,7 +10,7 @@ from jax.sharding import NamedSharding
 from jax.sharding import PartitionSpec as P
 from ml_collections import ConfigDict
 
-from rnn_compare.training.program import devices_for, part_at, places, program, stacked_runs
+from rnn_compare.training.program import devices_for, parts, places, program, stacked_runs
 from rnn_compare.training.start import Source, init_data, init_state
 
 
@@ -74,16 +74,17 @@ class Trainer:
         self._state, self.epoch = jax.tree.unflatten(jax.tree.structure(self._state), leaves), epoch
 
     def compile(self) -> None:
-        """Compiles the training program, so that the first chunk is as fast as the others."""
-        self._steps, self._until = part_at(self._config, self.epoch)
-        self._program = program(self._config, stacked_runs(self._state), self._steps)
+        """Compiles the training program, one for each part of the training, so that no chunk waits for it."""
+        runs = stacked_runs(self._state)
+        self._programs = {begin: program(self._config, runs, steps) for begin, _, steps in parts(self._config)}
 
     def advance(self, epochs: int) -> dict[str, jax.Array]:
         """Dispatches up to `train.chunk` epochs of up to `train.epochs`; of the metrics' rows, `epochs` are filled."""
         data = self._data
         if isinstance(data, Source):
             data = data._replace(epoch=jnp.full_like(data.epoch, self.epoch))
-        self._state, curves = self._program(self._state, data, epochs, stacked_runs(self._state))
+        train = self._programs[max(begin for begin in self._programs if begin <= self.epoch)]
+        self._state, curves = train(self._state, data, epochs, stacked_runs(self._state))
         return curves
 
     def fit(self, *stop_every: int) -> Iterator[Chunk]:
@@ -93,12 +94,11 @@ class Trainer:
             stop_every: besides its own length and where `train.lengths` changes, a chunk ends at every multiple of
                 these numbers of epochs.
         """
-        train = self._config.train
-        while self.epoch < train.epochs:
+        ends = [end for _, end, _ in parts(self._config)]
+        while self.epoch < ends[-1]:
             start = self.epoch
-            if start >= self._until:
-                self.compile()
-            epochs = min(train.chunk, self._until - start, *(every - start % every for every in stop_every))
+            until = min(end for end in ends if end > start)
+            epochs = min(self._config.train.chunk, until - start, *(every - start % every for every in stop_every))
             metrics = {name: curve[:epochs] for name, curve in jax.device_get(self.advance(epochs)).items()}
             self.epoch += epochs
             yield Chunk(start, metrics, self.params)

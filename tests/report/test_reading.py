@@ -97,6 +97,23 @@ def test_a_description_with_damaged_held_out_losses_costs_its_run(study, value):
     without_it(study, "gru-s3/run.json cannot be read (")
 
 
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"errors": 3},
+        {"errors": {"a": None}},
+        {"naive_errors": {"last value": {"a": "x"}}},
+        {"chosen": 5},
+        {"chosen": {"loss": 1}},
+    ],
+    ids=str,
+)
+def test_a_description_with_damaged_errors_or_choice_costs_its_run(study, wrong):
+    path = study.folder / "gru-s3" / "run.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | wrong))
+    without_it(study, "gru-s3/run.json cannot be read (")
+
+
 @pytest.mark.parametrize("key", ["data.length", "model.cell", "train.epochs"])
 def test_a_null_in_a_runs_config_costs_the_run(study, key):
     path = study.folder / "gru-s3" / "run.json"

@@ -22,3 +22,16 @@ def snapshot(runs, epochs):
     while cohort.epoch < epochs:
         next(cohort.fit(epochs))
     return cohort.epoch, cohort.snapshot()
+
+
+def assert_no_bit_depends_on_chunks_on_going_on_or_on_the_runs_beside(config, at=(3,)):
+    """Of a run: cut otherwise, beside another, and gone on with after so many epochs."""
+    alone, _ = fit([(config, 1)])
+    chopped, _ = fit([(config, 1)], stop_every=2)
+    beside, _ = fit([(config, 0), (config, 1)])
+    rests = {epoch: fit([(config, 1)], restored=snapshot([(config, 1)], epoch))[0] for epoch in at}
+    for name, curve in alone.items():
+        np.testing.assert_array_equal(curve, chopped[name])
+        np.testing.assert_array_equal(curve[:, 0], beside[name][:, 1])
+        for epoch, rest in rests.items():
+            np.testing.assert_array_equal(curve[epoch:], rest[name])

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from fitting import fit, snapshot
+from fitting import assert_no_bit_depends_on_chunks_on_going_on_or_on_the_runs_beside, fit
 
 from rnn_compare.config import UserError, validate
 from rnn_compare.network.model import make_model
@@ -57,15 +57,7 @@ def test_one_part_is_the_whole_sequence(tiny):
 @pytest.mark.slow
 def test_no_bit_depends_on_chunks_on_going_on_or_on_the_runs_beside(tiny):
     tiny.train.bptt = 4
-    config = validate(tiny)
-    alone, _ = fit([(config, 1)])
-    chopped, _ = fit([(config, 1)], stop_every=2)
-    beside, _ = fit([(config, 0), (config, 1)])
-    rest, _ = fit([(config, 1)], restored=snapshot([(config, 1)], 3))
-    for name, curve in alone.items():
-        np.testing.assert_array_equal(curve, chopped[name])
-        np.testing.assert_array_equal(curve[:, 0], beside[name][:, 1])
-        np.testing.assert_array_equal(curve[3:], rest[name])
+    assert_no_bit_depends_on_chunks_on_going_on_or_on_the_runs_beside(validate(tiny))
 
 
 @pytest.mark.slow

@@ -3,7 +3,7 @@
 import jax
 import numpy as np
 import pytest
-from fitting import fit, snapshot
+from fitting import assert_no_bit_depends_on_chunks_on_going_on_or_on_the_runs_beside, fit
 
 from rnn_compare.config import validate
 from rnn_compare.network.model import make_model
@@ -37,15 +37,7 @@ def test_every_update_sees_sequences_of_its_own_and_the_same_again_in_another_ru
 
 
 def test_no_bit_depends_on_chunks_on_going_on_or_on_the_runs_beside(fresh):
-    config = fresh("adding")
-    alone, _ = fit([(config, 1)])
-    chopped, _ = fit([(config, 1)], stop_every=2)
-    beside, _ = fit([(config, 0), (config, 1)])
-    rest, _ = fit([(config, 1)], restored=snapshot([(config, 1)], 3))
-    for name, curve in alone.items():
-        np.testing.assert_array_equal(curve, chopped[name])
-        np.testing.assert_array_equal(curve[:, 0], beside[name][:, 1])
-        np.testing.assert_array_equal(curve[3:], rest[name])
+    assert_no_bit_depends_on_chunks_on_going_on_or_on_the_runs_beside(fresh("adding"))
 
 
 def test_runs_hold_a_table_once_and_draw_their_own_windows_of_it(tiny):

@@ -4,7 +4,7 @@ import jax
 import numpy as np
 import optax
 import pytest
-from fitting import fit, snapshot
+from fitting import assert_no_bit_depends_on_chunks_on_going_on_or_on_the_runs_beside, fit
 
 from rnn_compare.config import UserError, validate
 from rnn_compare.network.model import make_model
@@ -44,15 +44,7 @@ def test_it_is_the_plain_loop_over_first_steps(growing):
 
 @pytest.mark.slow
 def test_no_bit_depends_on_chunks_on_going_on_or_on_the_runs_beside(growing):
-    alone, _ = fit([(growing, 1)])
-    chopped, _ = fit([(growing, 1)], stop_every=2)
-    beside, _ = fit([(growing, 0), (growing, 1)])
-    for name, curve in alone.items():
-        np.testing.assert_array_equal(curve, chopped[name])
-        np.testing.assert_array_equal(curve[:, 0], beside[name][:, 1])
-    for at in (2, 4, 5):
-        rest, _ = fit([(growing, 1)], restored=snapshot([(growing, 1)], at))
-        np.testing.assert_array_equal(alone["loss"][at:], rest["loss"])
+    assert_no_bit_depends_on_chunks_on_going_on_or_on_the_runs_beside(growing, at=(2, 4, 5))
 
 
 def test_a_chunk_ends_where_sequences_grow(growing):
@@ -81,6 +73,18 @@ def test_what_cannot_grow_is_said(tiny, changes, said):
         tiny.train[key] = value
     with pytest.raises(UserError, match=said):
         validate(tiny)
+
+
+def test_every_part_is_compiled_before_the_first(growing):
+    cohort = Trainer([(growing, 0)])
+    cohort.compile()
+    compiled = []
+    jax.monitoring.register_event_duration_secs_listener(lambda event, *_, **__: compiled.append(event))
+    try:
+        assert len(list(cohort.fit(100))) == 3
+        assert [event for event in compiled if "compile" in event] == []
+    finally:
+        jax.monitoring.clear_event_listeners()
 
 
 def test_where_only_last_steps_are_judged_nothing_grows(tiny):
