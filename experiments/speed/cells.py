@@ -3,7 +3,7 @@
 A step is the forward and the backward pass of one layer at post8's size, 40 sequences of 20,000 steps, one input, 16
 units; PyTorch's loops are measured at 1,000 steps, of which their time is a multiple. Each is called again and again,
 as in training: in turn with the scan, kernels find their results' memory fresh from the system each time, and take half
-as long again. Medians. Needs torchrecurrent, of the extra `test`. Writes cells.json and cells.md.
+as long again. Medians. Needs torchrecurrent, of the extra `bench`. Writes cells.json and cells.md.
 """
 
 import argparse

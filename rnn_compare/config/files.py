@@ -87,7 +87,7 @@ def _literal(text: str) -> Any:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # what Python thinks of a word as source code is nobody's business
         try:
-            return ast.literal_eval({"true": "True", "false": "False", "none": "None"}.get(text, text))
+            return ast.literal_eval({"true": "True", "false": "False"}.get(text, text))
         except (ValueError, TypeError, SyntaxError, MemoryError, RecursionError):
             return text
 

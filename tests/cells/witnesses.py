@@ -2,12 +2,17 @@
 
 A witness is a function `(params, carry, x) -> (carry, y)` of tensors in double precision, with the parameters, the
 carry and the shapes of our cell. PyTorch's autograd then gives gradients that owe nothing to JAX.
+
+    python tests/cells/witnesses.py     # asks them all, and keeps what they say, for whoever has no PyTorch
 """
 
 import functools
 
+import jax
+import numpy as np
 import torch
 import torchrecurrent
+from problems import ANSWERS, flat, problem, unrolled
 from torch import nn
 from torch.func import functional_call
 
@@ -420,3 +425,19 @@ def lru(p, carry, x):
     λ = torch.exp(torch.complex(-torch.exp(nu), torch.exp(theta)))
     s = λ * torch.complex(*carry) + torch.exp(log_gamma) * (torch.complex(x, 0 * x) @ torch.complex(B_re, B_im))
     return (s.real, s.imag), (s @ torch.complex(C_re, C_im)).real + x @ D
+
+
+def answer(name):
+    """What a cell's witness says of its problem: ((outputs, carry), gradients), of NumPy arrays."""
+    _, arguments, cotangents = problem(name)
+    leaves, tree = jax.tree.flatten(arguments)
+    leaves = [torch.tensor(leaf, requires_grad=True) for leaf in leaves]
+    out = unrolled(WITNESSES[name], torch.stack)(*tree.unflatten(leaves))
+    loss = sum((a * torch.tensor(b)).sum() for a, b in zip(*map(jax.tree.leaves, (out, cotangents)), strict=True))
+    gradients = torch.autograd.grad(loss, leaves)
+    return jax.tree.map(lambda a: a.detach().numpy(), (out, tree.unflatten(gradients)))
+
+
+if __name__ == "__main__":
+    with jax.enable_x64(True):
+        np.savez_compressed(ANSWERS, **{name: flat(answer(name)) for name in WITNESSES})

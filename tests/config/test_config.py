@@ -34,9 +34,9 @@ def test_base_has_every_key_at_its_default_and_is_valid():
 
 def test_overrides_take_literals_and_words(write):
     config = load(
-        write(), ["train.epochs=50", "model.cell=gru", "optimizer.learning_rate=1e-2", "data.periods=(5,7.5)"]
+        write(), ["train.epochs=50", "optimizer.clip=none", "optimizer.learning_rate=1e-2", "data.periods=(5,7.5)"]
     )
-    assert (config.train.epochs, config.model.cell, config.optimizer.learning_rate) == (50, "gru", 0.01)
+    assert (config.train.epochs, config.optimizer.clip, config.optimizer.learning_rate) == (50, "none", 0.01)
     assert config.data.periods == (5.0, 7.5)
 
 

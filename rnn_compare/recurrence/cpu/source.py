@@ -169,7 +169,7 @@ class Pass:
     def pointers(self, arrays: list[Array], function: str) -> None:
         """The addresses of a run's arrays, and how those of all steps are written."""
         for i, array in enumerate(arrays):
-            self.out(f"{array.name} = {function}(frame, {i}) + run * ({array.size})")
+            self.out(f"{array.name} = {function}(frame, word({i})) + run * ({array.size})")
             if function == "result" and array.shape[0] == "steps":
                 self.out(f"far_{array.name} = past_caches({array.name}, {array.shape[-1]}, {array.size})")
 
@@ -192,9 +192,9 @@ class Pass:
         """Weights and vectors, as the kernel reads them."""
         of = self.of
         for i, segment in enumerate(of.weights):
-            rows, n, width = f"({of.count(segment.sources)})", len(segment.sums), of.dim(segment.width)
-            for j in range(n):
-                self.out(f"pack(w{i}, {rows}, {n}, {j}, {width}, packed_w{i}, {n}, {j})")
+            rows, n, width = f"word({of.count(segment.sources)})", f"word({len(segment.sums)})", of.dim(segment.width)
+            with self.out.block(f"for j in range({n}):"):
+                self.out(f"pack(w{i}, {rows}, {n}, j, {width}, packed_w{i}, {n}, j)")
         for i, vector in enumerate(of.vectors):
             self.out(f"pack_vector(v{i}, {of.dim(vector.width)}, packed_v{i})")
 
