@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import numba
 import numpy as np
 import pytest
+from numba.core.codegen import JITCodeLibrary
 
 from rnn_compare.cells import CELLS, RecurrentCell, project, recur
 from rnn_compare.recurrence import BACKENDS, cpu, pick, recurrence, xla_ffi
@@ -204,6 +205,22 @@ def test_what_it_cannot_serve_is_an_error_that_says_why_and_auto_takes_the_scan(
     with pytest.raises(ValueError, match=why):
         recurrence(cell, params, x, carry, "cpu")
     assert recurrence(cell, params, x, carry, "scan")[0].shape == (3, 1, 2)
+
+
+def test_a_helper_is_compiled_once_and_only_to_text(monkeypatch):
+    """Once for each number that it was called with, and once more as machine code, was half of a kernel's compile."""
+    made = []
+    monkeypatch.setattr(JITCodeLibrary, "_finalize_specific", lambda library: made.append(library.name))
+
+    def step(params, h, x):
+        h = jnp.tanh(h @ params["U"] + 0.987 * x)  # a kernel that no other test has compiled
+        return h, h * jax.nn.sigmoid(h @ params["V"])
+
+    params, h, x = {"U": jnp.eye(3), "V": jnp.eye(3)}, jnp.zeros((2, 3)), jnp.ones((4, 2, 3))
+    jax.grad(lambda params: BACKENDS["cpu"](step, params, x, h)[0].sum())(params)
+    for helper in (support.pack, support.pack_transposed, support.add_partial):
+        assert len(helper.signatures) == 1
+    assert not made
 
 
 @pytest.mark.parametrize("name", ["lstm", "gru", "slstm"])  # all of them: test_read.py

@@ -86,6 +86,7 @@ def _text_alone():
         global_compiler_lock,
         mock.patch.object(JITCodeLibrary, "_finalize_specific"),
         mock.patch.object(JITCodeLibrary, "get_pointer_to_function", no_address),
+        mock.patch.object(JITCPUCodegen, "_add_module", return_value=None),
         mock.patch.object(JITCPUCodegen, "set_env"),
     ):
         yield
