@@ -30,10 +30,15 @@ class RNNCell(RecurrentCell):
 class IndRNNCell(RecurrentCell):
     """Independently recurrent network (Li et al. 2018, arXiv 1803.04831): h' = relu(x·W + u∘h + b).
 
-    Each unit sees itself alone. The paper draws u from [0, ᵀ√2], which for long sequences is [0, 1].
+    Each unit sees itself alone. The paper draws u from [0, ᵀ√2], which for long sequences is [0, 1], and keeps it
+    there: with a bound, u is cut to ±bound before it is used.
+
+    Attributes:
+        bound: the largest |u|; 0 for none.
     """
 
     recurrent_init: str = "unit_interval"
+    bound: float = 0.0
 
     gates = ("h",)
     recurrent = ()
@@ -41,7 +46,10 @@ class IndRNNCell(RecurrentCell):
 
     def step(self, params: Params, carry: Carry, x: jax.Array) -> tuple[Carry, jax.Array]:
         """One step; see the class."""
-        h = nn.relu(project(params, x) + params["recurrent_vector"] * carry)
+        u = params["recurrent_vector"]
+        if self.bound:
+            u = jnp.clip(u, -self.bound, self.bound)
+        h = nn.relu(project(params, x) + u * carry)
         return h, h
 
     @nn.nowrap

@@ -15,14 +15,14 @@ SMALLEST, MOST = 1.2e-38, 3.4e38  # of the other numbers, which become float32
 Check = Callable[[Any], Any]
 
 
-def whole(low: int) -> Check:
-    """A whole number from `low` to `LARGEST`."""
+def whole(low: int, high: int = LARGEST) -> Check:
+    """A whole number from `low` to `high`."""
 
     def check(value: Any) -> int:
         if isinstance(value, bool) or not isinstance(value, Integral) or int(value) < low:
             raise ValueError(f"a whole number of at least {low}")
-        if int(value) > LARGEST:
-            raise ValueError(f"a whole number of at most {LARGEST}")
+        if int(value) > high:
+            raise ValueError(f"a whole number of at most {high}")
         return int(value)
 
     return check

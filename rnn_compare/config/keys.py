@@ -59,6 +59,8 @@ SCHEDULE = Registered("rnn_compare.training.optimizers:SCHEDULES")
 CLIP = Registered("rnn_compare.training.optimizers:CLIPS")
 BACKEND = Registered("rnn_compare.recurrence:BACKENDS", "auto")
 
+MOST_LAYERS = 100  # each is traced and compiled by itself
+
 KEYS: dict[str, Key] = {
     "seeds": Key(1, whole(1), "runs of each setting; run s draws its data and weights from seed s", True),
     "task.name": Key("price", TASK, "what is learnt"),
@@ -83,6 +85,7 @@ KEYS: dict[str, Key] = {
     "data.trade_cost": Key(0.7, number(0), "price of one change of position", True),
     "data.lookahead": Key(300, whole(1), "steps beyond the last trained one at which the recursion starts"),
     "model.cell": Key("lstm", CELL, "recurrent cell"),
+    "model.layers": Key(1, whole(1, MOST_LAYERS), "recurrent layers, each over all states of the one before"),
     "model.units": Key(16, whole(1), "hidden units (H)"),
     "model.parameters": Key(0, whole(0), "units are those with the nearest number of parameters; 0: `model.units`"),
     "model.kernel_init": Key(PAPER, MATRIX, "initial kernel, over the whole (F, nH)", True),
@@ -93,7 +96,8 @@ KEYS: dict[str, Key] = {
     "model.gamma": constant(number(), "γ of the cells that have one"),
     "model.epsilon": constant(number(), "ε of the cells that have one"),
     "model.dt": constant(number(above=0), "Δt of the cells that have one"),
-    "model.depth": constant(whole(1), "layers of a step, of a cell that has them"),
+    "model.bound": constant(number(0), "largest weight of a unit's own past, where a cell has a bound; 0: none"),
+    "model.depth": constant(whole(1, MOST_LAYERS), "layers of a step, of a cell that has them"),
     "model.heads": constant(whole(1), "heads that the units are cut into, where a cell has them"),
     "model.expand": constant(whole(1), "memory cells for each unit, of a cell that projects them"),
     "optimizer.name": Key("adam", OPTIMIZER, "update rule"),

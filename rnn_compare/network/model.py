@@ -1,4 +1,4 @@
-"""One recurrent layer and the linear heads of a task; the loss.
+"""Recurrent layers and the linear heads of a task; the loss.
 
 Axis sizes: T time, B batch, F features, H hidden units, O outputs of all heads, S steps that are judged.
 """
@@ -21,10 +21,10 @@ from rnn_compare.tasks.task import CROSS_ENTROPY, KNOWN_SQUARED_ERROR
 
 
 class Model(nn.Module):
-    """A cell over time, then a task's heads on every hidden state.
+    """A cell over time, in one layer or several, then a task's heads on every hidden state of the last.
 
-    Parameters: the cell's under `recurrent`, and for each head `kernel` (H, outputs) and `bias` (outputs,), which
-    start as in Keras' Dense layer, glorot uniform and zero.
+    Parameters: the cell's under `recurrent`, those of further layers under `recurrent_2` and so on, and for each head
+    `kernel` (H, outputs) and `bias` (outputs,), which start as in Keras' Dense layer, glorot uniform and zero.
 
     Attributes:
         cell: the recurrent cell.
@@ -32,6 +32,7 @@ class Model(nn.Module):
         backend: how the recurrence is computed.
         outputs: the heads' names, and how many outputs each has.
         loss: as in `tasks.task.Task`.
+        layers: how many layers; each has parameters of its own, and takes the hidden states of the one before.
     """
 
     cell: RecurrentCell
@@ -39,20 +40,35 @@ class Model(nn.Module):
     backend: str
     outputs: tuple[tuple[str, int], ...]
     loss: str
+    layers: int = 1
 
     def setup(self) -> None:
         """Declares the parameters."""
-        self.recurrent = self.param("recurrent", self._start)
+        inputs = inputs_of_layers(self.features, self.cell.units, self.layers)
+        names = "recurrent", *(f"recurrent_{n}" for n in range(2, self.layers + 1))
+        self.recurrent = [self.param(name, self._start, size) for name, size in zip(names, inputs, strict=True)]
         self.heads = [Head(self.cell.units, count, name=name) for name, count in self.outputs]
 
-    def _start(self, key: jax.Array) -> Params:
-        x = jnp.zeros((1, self.features))
+    def _start(self, key: jax.Array, features: int) -> Params:
+        x = jnp.zeros((1, features))
         return self.cell.init(key, self.cell.initialize_carry(None, x.shape), x)["params"]
 
+    @nn.nowrap
+    def carry(self, sequences: int, dtype: Any = jnp.float32) -> tuple[Any, ...]:
+        """Each layer's carry before the first step."""
+        return (self.cell.initialize_carry(None, (sequences, 1), dtype),) * self.layers
+
     def hidden(self, x: jax.Array) -> jax.Array:
-        """Hidden states of every step, [T, B, F] -> [T, B, H]."""
-        carry = self.cell.initialize_carry(None, x.shape[1:], x.dtype)
-        return recurrence(self.cell, self.recurrent, x, carry, self.backend)[0]
+        """The last layer's states of every step, [T, B, F] -> [T, B, H]."""
+        return self.hidden_onward(x, self.carry(x.shape[1], x.dtype))[0]
+
+    def hidden_onward(self, x: jax.Array, carry: tuple[Any, ...]) -> tuple[jax.Array, tuple[Any, ...]]:
+        """The same of sequences that begin with a carry of each layer, and the carries at their end."""
+        ends = []
+        for params, begin in zip(self.recurrent, carry, strict=True):
+            x, end = recurrence(self.cell, params, x, begin, self.backend)
+            ends.append(end)
+        return x, tuple(ends)
 
     def head_parameters(self) -> tuple[jax.Array, jax.Array]:
         """All heads side by side, (H, O) and (O,): one product, so that the hidden states are read once."""
@@ -75,10 +91,10 @@ class Model(nn.Module):
         """
         return self.errors_of(self.hidden(x), targets)
 
-    def errors_onward(self, x: jax.Array, targets: jax.Array, carry: Any) -> tuple[jax.Array, Any]:
-        """The errors of a part of sequences that begins with a carry, and the carry at its end."""
-        hidden, last = recurrence(self.cell, self.recurrent, x, carry, self.backend)
-        return self.errors_of(hidden, targets), last
+    def errors_onward(self, x: jax.Array, targets: jax.Array, carry: tuple) -> tuple[jax.Array, tuple]:
+        """The errors of a part of sequences that begins with a carry of each layer, and the carries at its end."""
+        hidden, ends = self.hidden_onward(x, carry)
+        return self.errors_of(hidden, targets), ends
 
     def errors_of(self, hidden: jax.Array, targets: jax.Array) -> jax.Array:
         """The same of hidden states, [T, B, H]."""
@@ -133,8 +149,15 @@ def make_model(config: ConfigDict) -> Model:
     """
     cell, task = make_cell(config.model), make_task(config)
     steps = config.train.bptt or task.steps
-    picked = pick(config.train.backend, cell, task.features, steps, config.data.sequences)
-    return Model(cell, task.features, picked, task.heads, task.loss)
+    inputs = inputs_of_layers(task.features, cell.units, config.model.layers)
+    picked = {pick(config.train.backend, cell, size, steps, config.data.sequences) for size in inputs}
+    backend = "scan" if "scan" in picked else picked.pop()
+    return Model(cell, task.features, backend, task.heads, task.loss, config.model.layers)
+
+
+def inputs_of_layers(features: int, units: int, layers: int) -> tuple[int, ...]:
+    """The size of each layer's input, the first one's and those of the layers above it."""
+    return features, *(units,) * (layers - 1)
 
 
 def make_cell(model: ConfigDict) -> RecurrentCell:

@@ -75,10 +75,11 @@ def describe(cohort: Cohort) -> Iterator[str]:
     model, task, B, H = make_model(config), make_task(config), config.data.sequences, config.model.units
     T, outputs = task.steps, sum(count for _, count in task.heads)
     memory = memory_needed(config, R) / 1e9
+    recurrent = config.model.cell if model.layers == 1 else f"{model.layers} layers {config.model.cell}"
     yield f"{', '.join(run.name for run in cohort[:6])}{' …' if R > 6 else ''}"
     yield (
         f"  {R} stacked run{'s'[: R > 1]} × {config.train.epochs} epochs; inputs [{T}, {B}, {task.features}] → "
-        f"{config.model.cell} [{T}, {B}, {H}] → {outputs} {task.unit}{'s'[: outputs > 1]}; backend {model.backend}, "
+        f"{recurrent} [{T}, {B}, {H}] → {outputs} {task.unit}{'s'[: outputs > 1]}; backend {model.backend}, "
         f"{memory:.2g} GB"
     )
     if about := task.about():

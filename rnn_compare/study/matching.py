@@ -14,7 +14,7 @@ from rnn_compare.tasks import make_task
 def units_for(config: ConfigDict) -> int:
     """The units, one at least, with which a network has about `model.parameters`; of two as near the fewer."""
     task = make_task(config)
-    like = Model(make_cell(config.model), task.features, "scan", task.heads, task.loss)
+    like = Model(make_cell(config.model), task.features, "scan", task.heads, task.loss, config.model.layers)
     return _units_for(like, config.model.parameters)
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import jax
 
 from rnn_compare.console.terminal import say
-from rnn_compare.network.model import make_cell
+from rnn_compare.network.model import inputs_of_layers, make_cell
 from rnn_compare.recurrence import shapes
 from rnn_compare.recurrence.gpu import race
 from rnn_compare.study.cohorts import group, title
@@ -29,7 +29,7 @@ def on_the_faster(runs: list[Run], workdir: Path) -> None:
     race.beside[:] = [workdir / "races"]
     races = []
     for cohort in group(runs):
-        races.append(raced(cohort))
+        races += raced(cohort)
         say(f"{title(cohort)}: {races[-1]}")
     if not all("cpu" in ended.seconds for ended in races):
         return
@@ -44,10 +44,13 @@ def on_the_faster(runs: list[Run], workdir: Path) -> None:
         os.execve(sys.executable, [sys.executable, *sys.orig_argv[1:]], os.environ | {"JAX_PLATFORMS": "cpu"})
 
 
-def raced(cohort: list[Run]) -> race.Race:
-    """The race of a cohort's recurrence."""
+def raced(cohort: list[Run]) -> list[race.Race]:
+    """The race of each of a cohort's layers."""
     config = cohort[0].config
     task = make_task(config)
     cell = make_cell(config.model)
-    params, x, carry = shapes(cell, task.features, task.steps, config.data.sequences)
-    return race.race(cell.step, params, x, carry, len(cohort))
+    races = []
+    for size in inputs_of_layers(task.features, cell.units, config.model.layers):
+        params, x, carry = shapes(cell, size, task.steps, config.data.sequences)
+        races.append(race.race(cell.step, params, x, carry, len(cohort)))
+    return races

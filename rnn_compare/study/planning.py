@@ -11,7 +11,7 @@ from rnn_compare.cells.initializers import BIASES
 from rnn_compare.config import KEYS, UserError, leaves
 from rnn_compare.console import interrupt
 from rnn_compare.console.terminal import say
-from rnn_compare.network.model import made_with, make_cell, make_model
+from rnn_compare.network.model import inputs_of_layers, made_with, make_cell, make_model
 from rnn_compare.study.cohorts import Cohort, describe, group, split
 from rnn_compare.study.launch import Call
 from rnn_compare.study.machine import cores, device_memory
@@ -23,7 +23,7 @@ from rnn_compare.workdir.checkpoint import begun
 from rnn_compare.workdir.runs import FILES, Run, ended, over, read
 
 # The keys by which the memory goes that training a run takes, and that making its data takes.
-TRAINING = "data.length", "data.sequences", "model.units"
+TRAINING = "data.length", "data.sequences", "model.units", "model.layers"
 DATA = "data.lookahead", "data.length", "data.sequences"
 
 
@@ -41,7 +41,9 @@ def check_models(runs: list[Run]) -> None:
             raise UserError(f"{what}: {error}") from None
     for config in (cohort[0].config for cohort in group(runs)):
         try:
-            make_cell(config.model).parameters(make_task(config).features)
+            cell = make_cell(config.model)
+            for size in inputs_of_layers(make_task(config).features, cell.units, config.model.layers):
+                cell.parameters(size)
         except ValueError as error:
             raise UserError(f"config.model.cell={config.model.cell} cannot be made: {error}") from None
         try:
@@ -129,7 +131,7 @@ def refuse_at_once(config: ConfigDict) -> None:
     task, there = make_task(config), device_memory()
     refuse_beyond(there, task.least(), config, DATA)
     arrays = jax.tree.leaves(shapes(config, 1))
-    hidden = 4 * task.steps * config.data.sequences * config.model.units
+    hidden = 4 * task.steps * config.data.sequences * config.model.units * config.model.layers
     refuse_beyond(there, sum(array.size * array.dtype.itemsize for array in arrays) + 2 * hidden, config, TRAINING)
     make = data_program(task)
     refuse_beyond(there, bytes_of(make), config, DATA)

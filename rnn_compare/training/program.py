@@ -97,8 +97,8 @@ def train_chunk(
 
         def in_parts(state: TrainState, batch: Batch) -> tuple[TrainState, dict[str, jax.Array]]:
             onward = over_runs(partial(gradients_onward, model=model), runs, fused=model.backend != "scan")
-            (R, T, B, F), dtype = batch.inputs.shape, batch.inputs.dtype
-            start = model.cell.initialize_carry(None, (B, F), dtype)
+            (R, T, B, _), dtype = batch.inputs.shape, batch.inputs.dtype
+            start = model.carry(B, dtype)
             start = jax.tree.map(lambda leaf: jnp.broadcast_to(leaf, (R, *leaf.shape)), start)
 
             def part(j: jax.Array, going: tuple) -> tuple:

@@ -1,10 +1,16 @@
+import functools
+
 import jax
 import jax.numpy as jnp
+import keras
 import numpy as np
 import pytest
 
 from rnn_compare import config as base
-from rnn_compare.network.model import count_parameters, made_with, make_cell, make_model
+from rnn_compare.cells import CELLS
+from rnn_compare.cells.keras_weights import from_keras
+from rnn_compare.network.model import Model, count_parameters, made_with, make_cell, make_model
+from rnn_compare.tasks.task import SQUARED_ERROR
 
 
 @pytest.mark.parametrize(("cell", "count"), [("lstm", 1335), ("gru", 1031)])
@@ -18,6 +24,59 @@ def test_post8_sizes(cell, count, tiny):
     assert {name: params[name]["kernel"].shape for name in ("flat", "short", "long")} == {
         "flat": (16, 3), "short": (16, 2), "long": (16, 2),
     }  # fmt: skip
+
+
+@pytest.mark.parametrize("name", ["lstm", "gru"])
+def test_layers_stand_on_one_another_as_in_keras(name, x64):
+    """Outputs and gradients of three layers and a head, against `keras.Sequential`, in double precision."""
+    layer = {"lstm": keras.layers.LSTM, "gru": keras.layers.GRU}[name]
+    # Keras' own tanh rounds to single precision even in a layer of double precision.
+    layers = [layer(5, activation=jnp.tanh, return_sequences=True, dtype="float64") for _ in range(3)]
+    theirs = keras.Sequential([keras.Input((9, 2), dtype="float64"), *layers, keras.layers.Dense(4, dtype="float64")])
+    rng = np.random.default_rng(0)
+    weights = [rng.normal(size=weight.shape) * 0.5 for weight in theirs.get_weights()]
+    x, pull = rng.normal(size=(3, 9, 2)), rng.normal(size=(3, 9, 4))
+    each = (len(weights) - 2) // 3
+    names = "recurrent", "recurrent_2", "recurrent_3"
+    params = {name: from_keras(weights[n * each : (n + 1) * each]) for n, name in enumerate(names)}
+    params |= {"head": {"kernel": weights[-2], "bias": weights[-1]}}
+    model = Model(CELLS[name](5), 2, "scan", (("head", 4),), SQUARED_ERROR, layers=3)
+
+    def of_theirs(weights, x):
+        state = [variable.value for variable in theirs.non_trainable_variables]
+        return theirs.stateless_call(weights, state, x)[0]
+
+    def of_ours(params, x):
+        return model.apply({"params": params}, x.swapaxes(0, 1)).swapaxes(0, 1)
+
+    def pulled(function, *arguments):
+        value, back = jax.vjp(function, *arguments)
+        return value, *back(jnp.asarray(pull))
+
+    value, of_params, of_x = pulled(of_ours, params, jnp.asarray(x))
+    expected, of_weights, expected_of_x = pulled(of_theirs, [jnp.asarray(weight) for weight in weights], jnp.asarray(x))
+    close = functools.partial(np.testing.assert_allclose, rtol=1e-9, atol=1e-11)
+    close(value, expected)
+    close(of_x, expected_of_x)
+    for n, key in enumerate(names):
+        close(of_params[key]["kernel"], of_weights[n * each])
+        close(of_params[key]["recurrent_kernel"], of_weights[n * each + 1])
+    close(of_params["head"]["kernel"], of_weights[-2])
+
+
+def test_kernels_and_scan_agree_on_layers(tiny):
+    """A layer's inputs have a gradient once there is another below it."""
+    tiny.model.layers, tiny.train.backend = 2, "cpu"
+    model = make_model(tiny)
+    x, targets = (jax.random.normal(jax.random.key(n), (20, 3, size)) for n, size in ((0, 1), (1, 7)))
+    params = model.init(jax.random.key(2), x)["params"]
+
+    def gradients(backend):
+        losses = lambda params: model.clone(backend=backend).apply({"params": params}, x, targets, method="errors")  # noqa: E731
+        return jax.grad(lambda params: losses(params).sum())(params)
+
+    agree = functools.partial(np.testing.assert_allclose, rtol=1e-4, atol=1e-6)
+    jax.tree.map(agree, gradients("cpu"), gradients("scan"))
 
 
 def test_heads_are_separate_dense_layers(tiny):

@@ -25,6 +25,13 @@ def test_no_other_number_of_units_comes_nearer(cell, parameters, window):
     assert found == min(range(1, 300), key=lambda units: abs(by_hand(cell, units, window) - parameters))
 
 
+def test_layers_count():
+    """Of 9 units, two layers: 4·9·(9 + 1 + 1) and 4·9·(9 + 9 + 1) in them, 7·(9 + 1) in the heads."""
+    config = base.base()
+    config.model.layers, config.model.parameters = 2, 396 + 684 + 70
+    assert units_for(config) == 9
+
+
 @pytest.mark.slow
 def test_a_study_of_matched_cells_is_one_of_the_units_it_chose(tiny, tmp_path):
     tiny.model.parameters = 150
