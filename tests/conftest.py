@@ -1,8 +1,19 @@
-"""Shared fixtures. Keras runs on JAX here, and must be told before it is imported."""
+"""Shared fixtures. Keras runs on JAX here, and must be told before it is imported.
 
+What XLA has compiled is kept as long as the tests run: their processes, and those that they start, compile much alike.
+"""
+
+import atexit
 import os
+import shutil
+import tempfile
 
 os.environ["KERAS_BACKEND"] = "jax"
+if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
+    os.environ["JAX_COMPILATION_CACHE_DIR"] = kept = tempfile.mkdtemp()
+    os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
+    os.environ["JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES"] = "-1"
+    atexit.register(shutil.rmtree, kept)
 
 import jax
 import numpy as np

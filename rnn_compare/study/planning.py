@@ -144,8 +144,8 @@ def refuse_beyond(there: int, needed: int, config: ConfigDict, keys: tuple[str, 
         UserError: in one sentence.
     """
     if needed > there:
-        values = {key: dict(leaves(config))[key] for key in keys}
-        worst = sorted(keys, key=lambda key: values[key] / KEYS[key].default, reverse=True)
+        values = {key: value for key, value in leaves(config) if key in keys and value > 1}  # one cannot be smaller
+        worst = sorted(values, key=lambda key: values[key] / KEYS[key].default, reverse=True)
         first, *others = (f"config.{key}={values[key]}" for key in worst)
         raise UserError(
             f"{first} with {' and '.join(others)} needs {needed / 1e9:.3g} GB of memory, and there are "

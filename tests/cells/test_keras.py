@@ -31,7 +31,7 @@ def random_weights(layer, B, T, F):
 
 
 @pytest.mark.parametrize("name", LAYERS)
-@pytest.mark.parametrize(("B", "T", "F", "H"), SIZES)
+@pytest.mark.parametrize(("B", "T", "F", "H"), [SIZES[0], pytest.param(*SIZES[1], marks=pytest.mark.slow)])
 def test_values_and_gradients(name, B, T, F, H):
     layer = LAYERS[name](H)
     weights = random_weights(layer, B, T, F)

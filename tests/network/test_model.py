@@ -26,21 +26,21 @@ def test_post8_sizes(cell, count, tiny):
     }  # fmt: skip
 
 
-@pytest.mark.parametrize("name", ["lstm", "gru"])
+@pytest.mark.parametrize("name", ["gru", pytest.param("lstm", marks=pytest.mark.slow)])
 def test_layers_stand_on_one_another_as_in_keras(name, x64):
-    """Outputs and gradients of three layers and a head, against `keras.Sequential`, in double precision."""
+    """Outputs and gradients of two layers and a head, against `keras.Sequential`, in double precision."""
     layer = {"lstm": keras.layers.LSTM, "gru": keras.layers.GRU}[name]
     # Keras' own tanh rounds to single precision even in a layer of double precision.
-    layers = [layer(5, activation=jnp.tanh, return_sequences=True, dtype="float64") for _ in range(3)]
+    layers = [layer(5, activation=jnp.tanh, return_sequences=True, dtype="float64") for _ in range(2)]
     theirs = keras.Sequential([keras.Input((9, 2), dtype="float64"), *layers, keras.layers.Dense(4, dtype="float64")])
     rng = np.random.default_rng(0)
     weights = [rng.normal(size=weight.shape) * 0.5 for weight in theirs.get_weights()]
     x, pull = rng.normal(size=(3, 9, 2)), rng.normal(size=(3, 9, 4))
-    each = (len(weights) - 2) // 3
-    names = "recurrent", "recurrent_2", "recurrent_3"
+    each = (len(weights) - 2) // 2
+    names = "recurrent", "recurrent_2"
     params = {name: from_keras(weights[n * each : (n + 1) * each]) for n, name in enumerate(names)}
     params |= {"head": {"kernel": weights[-2], "bias": weights[-1]}}
-    model = Model(CELLS[name](5), 2, "scan", (("head", 4),), SQUARED_ERROR, layers=3)
+    model = Model(CELLS[name](5), 2, "scan", (("head", 4),), SQUARED_ERROR, layers=2)
 
     def of_theirs(weights, x):
         state = [variable.value for variable in theirs.non_trainable_variables]
@@ -50,7 +50,7 @@ def test_layers_stand_on_one_another_as_in_keras(name, x64):
         return model.apply({"params": params}, x.swapaxes(0, 1)).swapaxes(0, 1)
 
     def pulled(function, *arguments):
-        value, back = jax.vjp(function, *arguments)
+        value, back = jax.vjp(jax.jit(function), *arguments)
         return value, *back(jnp.asarray(pull))
 
     value, of_params, of_x = pulled(of_ours, params, jnp.asarray(x))
@@ -62,21 +62,6 @@ def test_layers_stand_on_one_another_as_in_keras(name, x64):
         close(of_params[key]["kernel"], of_weights[n * each])
         close(of_params[key]["recurrent_kernel"], of_weights[n * each + 1])
     close(of_params["head"]["kernel"], of_weights[-2])
-
-
-def test_kernels_and_scan_agree_on_layers(tiny):
-    """A layer's inputs have a gradient once there is another below it."""
-    tiny.model.layers, tiny.train.backend = 2, "cpu"
-    model = make_model(tiny)
-    x, targets = (jax.random.normal(jax.random.key(n), (20, 3, size)) for n, size in ((0, 1), (1, 7)))
-    params = model.init(jax.random.key(2), x)["params"]
-
-    def gradients(backend):
-        losses = lambda params: model.clone(backend=backend).apply({"params": params}, x, targets, method="errors")  # noqa: E731
-        return jax.grad(lambda params: losses(params).sum())(params)
-
-    agree = functools.partial(np.testing.assert_allclose, rtol=1e-4, atol=1e-6)
-    jax.tree.map(agree, gradients("cpu"), gradients("scan"))
 
 
 def test_heads_are_separate_dense_layers(tiny):

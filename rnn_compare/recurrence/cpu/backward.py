@@ -8,7 +8,7 @@ size T it keeps the states; no [T, B, nH] array ever exists.
 from collections.abc import Iterator
 
 from rnn_compare.recurrence.cpu.layout import MOST_COLUMNS, ONE, Layout
-from rnn_compare.recurrence.cpu.source import Kernel, Pass, tuple_of
+from rnn_compare.recurrence.cpu.source import Kernel, Pass, tuple_of, words
 from rnn_compare.recurrence.step.graph import LEAVES, Node, uses
 from rnn_compare.recurrence.step.stages import CHEAP, Schedule, Stage, Sum, sums
 
@@ -136,16 +136,16 @@ class _Backward(Pass):
         with self.start("def finish(frame, numbers, workspace, tasks):"):
             for i, array in enumerate(self.results):
                 if array.name[1] in "wv":
-                    out(f"zero(result(frame, word({i})), tasks // chunks * ({array.size}))")
+                    out(f"zero(result(frame, {words(i)}), tasks // chunks * ({array.size}))")
             with out.block("for index in range(tasks):"):
                 out("run = index // chunks")
                 carve_partials()
                 self.pointers(self.results, "result")
                 for i, s in enumerate(of.weights):
-                    shape = f"word({of.count(s.sources)}), word({len(s.sums)}), {of.dim(s.width)}"
+                    shape = words(of.count(s.sources), len(s.sums), of.dim(s.width))
                     out(f"add_partial(partial_w{i}, {shape}, dw{i})")
                 for i, v in enumerate(of.vectors):
-                    out(f"add_partial(partial_v{i}, word(1), word(1), {of.dim(v.width)}, dv{i})")
+                    out(f"add_partial(partial_v{i}, {words(1, 1, of.dim(v.width))}, dv{i})")
         source = self.assemble("backward")
         return Kernel(source, tuple(self.sizes), "share", self.scratch_floats(), tuple(self.extras))
 
@@ -241,15 +241,15 @@ class _Backward(Pass):
             target = of.dim(column.node.width)
             for j, (width, terms) in enumerate(groups):
                 for n, product in enumerate(terms):
-                    end = f"back{i}_{j}, word({len(terms)}), word({n}))"
+                    end = f"back{i}_{j}, {words(len(terms), n)})"
                     if product in self.extras:
-                        shape = f"{of.dim(width)}, word(1), word(0), {target}"
+                        shape = words(of.dim(width), 1, 0, target)
                         self.out(f"pack(extra{self.extras.index(product)}, {shape}, {end}")
                         continue
                     segment, forward, sum_ = self._by_product[product.inputs[0], product.value[0]]
                     before = segment.sources[: segment.sources.index(forward.inputs[0])]
                     offset = f"({of.count(before) or '0'}) * {len(segment.sums)} * {of.dim(width)}"
-                    shape = f"{target}, word({len(segment.sums)}), word({segment.sums.index(sum_)}), {of.dim(width)}"
+                    shape = words(target, len(segment.sums), segment.sums.index(sum_), of.dim(width))
                     self.out(f"pack_transposed(w{of.weights.index(segment)} + {offset}, {shape}, {end}")
 
     def _copy_dstates(self, source: str, target: str) -> None:
@@ -344,6 +344,6 @@ class _Backward(Pass):
 
     def _outer(self, sources: tuple[Node, ...], columns: list[str], width: int, target: str) -> None:
         name = self.factory(f"outer({len(columns)})")
-        source = f"rows + r{self.of.rows.index(sources[0])}, row_floats, word({self.of.count(sources)})"
+        source = f"rows + r{self.of.rows.index(sources[0])}, row_floats, {words(self.of.count(sources))}"
         blocks = f"{self.of.units(width)} // WIDTH"
         self.out(f"{name}({source}, block_count * count, {tuple_of(columns)}, column_floats, {blocks}, {target})")

@@ -169,7 +169,7 @@ class Pass:
     def pointers(self, arrays: list[Array], function: str) -> None:
         """The addresses of a run's arrays, and how those of all steps are written."""
         for i, array in enumerate(arrays):
-            self.out(f"{array.name} = {function}(frame, word({i})) + run * ({array.size})")
+            self.out(f"{array.name} = {function}(frame, {words(i)}) + run * ({array.size})")
             if function == "result" and array.shape[0] == "steps":
                 self.out(f"far_{array.name} = past_caches({array.name}, {array.shape[-1]}, {array.size})")
 
@@ -192,11 +192,12 @@ class Pass:
         """Weights and vectors, as the kernel reads them."""
         of = self.of
         for i, segment in enumerate(of.weights):
-            rows, n, width = f"word({of.count(segment.sources)})", f"word({len(segment.sums)})", of.dim(segment.width)
+            n = len(segment.sums)
             with self.out.block(f"for j in range({n}):"):
-                self.out(f"pack(w{i}, {rows}, {n}, j, {width}, packed_w{i}, {n}, j)")
+                shape = words(of.count(segment.sources), n, "j", of.dim(segment.width))
+                self.out(f"pack(w{i}, {shape}, packed_w{i}, {words(n, 'j')})")
         for i, vector in enumerate(of.vectors):
-            self.out(f"pack_vector(v{i}, {of.dim(vector.width)}, packed_v{i})")
+            self.out(f"pack_vector(v{i}, {words(of.dim(vector.width))}, packed_v{i})")
 
     def weights_scratch(self) -> None:
         """Where they are packed."""
@@ -312,6 +313,14 @@ class Pass:
         made = [f"{variable} = {text}" for text, variable in self.head.items()]
         text = re.sub(r"\[(\d+)\]", lambda found: f"[{self.of.dim(int(found[1]))}]", self.step.text)
         return "\n".join([f'"""The {name} pass of', "", text, '"""', "", *made, "", *self.out.lines, ""])
+
+
+def words(*values: object) -> str:
+    """Numbers given to a helper, all of one type.
+
+    To Numba each number in a source has a type of its own, and a helper is compiled for all types it is called with.
+    """
+    return ", ".join(f"word({value})" for value in values)
 
 
 def tuple_of(parts: Iterable[str]) -> str:
