@@ -14,6 +14,7 @@ MATRICES |= {"normal_0.001": initializers.normal(0.001), "ones": initializers.on
 
 
 def get_config():
+    """Two layers, whose recurrent weights start at one and stay within the bound."""
     config = base.base()
     config.task.name = "adding"
     config.data.length, config.data.sequences = T, 50
