@@ -53,6 +53,14 @@ def step(params, carry):
     return listed
 
 
+@step("V V2 X", "H")
+def sum_that_is_multiplied(p, carry, x):
+    """A sum of two products of one row and of something else; it is multiplied, and read as well."""
+    s = carry[0] @ p["V"] + carry[0] @ p["V2"] + jnp.sin(x @ p["X"])
+    h = 0.5 * jnp.sin(s) + 0.3 * jnp.tanh(s @ p["V2"])
+    return (h,), h
+
+
 @step("A B X", "H")
 def low_rank(p, carry, x):
     h = jnp.tanh((carry[0] @ p["A"]) @ p["B"] + x @ p["X"])

@@ -61,7 +61,8 @@ class _Backward(Pass):
 
     def sums_read(self, node: Node) -> Sum | None:
         column = self.of.sums.get(node) or self.schedule.found.get(node)
-        return None if column and column in self.schedule.direct.values() else column
+        whole = column in self.schedule.direct.values() or (node in self.where and self.where[node][0] == "row_here")
+        return None if whole else column
 
     def kernel(self) -> Kernel:
         self._place()
