@@ -37,9 +37,14 @@ def test_values_and_gradients(name, backend, T, B, F, H, runs):
     hold(MODELS[name](F, H), backend, T, B, F, runs)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("backend", FAST)
-@pytest.mark.parametrize("name", ["relatives", "flax.OptimizedLSTMCell"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "sum_that_is_multiplied",
+        *(pytest.param(name, marks=pytest.mark.slow) for name in ("relatives", "flax.OptimizedLSTMCell")),
+    ],
+)
 def test_others_at_one_size(name, backend):
     hold(MODELS[name](2, 16), backend, 300, 13, 2, 2)
 

@@ -132,7 +132,8 @@ def close(path, ours, exact):
 
 @pytest.mark.parametrize(("F", "H"), [(2, 5), pytest.param(1, 1, marks=pytest.mark.slow)])
 @pytest.mark.parametrize(
-    "name", [name if name in [*STEPS, "slstm"] else pytest.param(name, marks=pytest.mark.slow) for name in MODELS]
+    "name",
+    [name if name in [*list(STEPS)[::2], "slstm"] else pytest.param(name, marks=pytest.mark.slow) for name in MODELS],
 )
 def test_graphs_of_assorted_steps(name, F, H):
     hold(MODELS[name](F, H), 4, F)
