@@ -27,6 +27,7 @@ from rnn_compare import config as base
 def get_config():
     config = base.base()
     config.seeds = 2
+    config.task.name = "adding"  # whose data is drawn for each epoch
     config.data.sequences, config.data.length, config.model.units = 4, 600, 4
     config.train.epochs, config.train.chunk = {EPOCHS}, 4
     config.checkpoint.epochs = 12
@@ -127,7 +128,7 @@ def assert_same(workdir, undisturbed):
     assert [key for key in undisturbed if there[key] != undisturbed[key]] == []
     for name in {name for name, kind, *_ in undisturbed if kind == "run"}:
         assert [step for step, _ in there[name, "scalars", "loss"]] == list(range(EPOCHS))
-        assert [step for step, _ in there[name, "histograms", "params/flat/bias"]] == [50, 100, EPOCHS]
+        assert [step for step, _ in there[name, "histograms", "params/head/bias"]] == [50, 100, EPOCHS]
 
 
 def phase(workdir):

@@ -7,7 +7,7 @@ import numpy as np
 
 from rnn_compare.cells import CELLS
 
-T, B, F, H = 6, 2, 3, 5
+T, B, F, H = 4, 2, 3, 5
 OPTIONS = {"slstm": {"units": 6, "heads": 2}, "rhn": {"depth": 3}}  # of ours, where the default would prove less
 
 

@@ -18,7 +18,7 @@ def test_post8_sizes(cell, count, tiny):
     tiny.model.cell, tiny.model.units = cell, 16
     model = make_model(tiny)
     x = jnp.ones((6, 2, 1))
-    params = model.init(jax.random.key(0), x)["params"]
+    params = jax.jit(model.init)(jax.random.key(0), x)["params"]
     assert count_parameters(params) == count
     assert model.apply({"params": params}, x).shape == (6, 2, 7)
     assert {name: params[name]["kernel"].shape for name in ("flat", "short", "long")} == {
@@ -68,7 +68,7 @@ def test_heads_are_separate_dense_layers(tiny):
     """Each head reads the hidden state with its own kernel, in the order flat, short, long."""
     model = make_model(tiny)
     x = jax.random.normal(jax.random.key(1), (6, 2, 1))
-    params = model.init(jax.random.key(0), x)["params"]
+    params = jax.jit(model.init)(jax.random.key(0), x)["params"]
     before = model.apply({"params": params}, x)
     params["short"]["bias"] = params["short"]["bias"] + 1.0
     np.testing.assert_allclose(

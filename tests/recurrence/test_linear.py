@@ -50,7 +50,16 @@ DERIVATIVES = {
 }
 
 
-LONG = "forward", "of a closure", "hessian", "stacked", "backward over backward", "stacked, forward over backward"
+LONG = (
+    "recomputed",
+    "linearized",
+    "forward",
+    "of a closure",
+    "hessian",
+    "stacked",
+    "backward over backward",
+    "stacked, forward over backward",
+)
 
 
 @pytest.mark.parametrize(

@@ -36,6 +36,7 @@ def test_every_update_sees_sequences_of_its_own_and_the_same_again_in_another_ru
     assert not np.isclose(init_batch(config, 3, 2).inputs[..., 0], first.inputs[..., 0]).any()
 
 
+@pytest.mark.slow
 def test_no_bit_depends_on_chunks_on_going_on_or_on_the_runs_beside(fresh):
     assert_no_bit_depends_on_chunks_on_going_on_or_on_the_runs_beside(fresh("adding"))
 
