@@ -55,7 +55,7 @@ class Model(nn.Module):
 
     @nn.nowrap
     def carry(self, sequences: int, dtype: Any = jnp.float32) -> tuple[Any, ...]:
-        """Each layer's carry before the first step."""
+        """Each layer's carry before the first step, of arrays [B, H]."""
         return (self.cell.initialize_carry(None, (sequences, 1), dtype),) * self.layers
 
     def hidden(self, x: jax.Array) -> jax.Array:
@@ -63,7 +63,7 @@ class Model(nn.Module):
         return self.hidden_onward(x, self.carry(x.shape[1], x.dtype))[0]
 
     def hidden_onward(self, x: jax.Array, carry: tuple[Any, ...]) -> tuple[jax.Array, tuple[Any, ...]]:
-        """The same of sequences that begin with a carry of each layer, and the carries at their end."""
+        """The same, [T, B, H], of sequences that begin with a carry of each layer, and the carries at their end."""
         ends = []
         for params, begin in zip(self.recurrent, carry, strict=True):
             x, end = recurrence(self.cell, params, x, begin, self.backend)

@@ -29,8 +29,10 @@ def on_the_faster(runs: list[Run], workdir: Path) -> None:
     race.beside[:] = [workdir / "races"]
     races = []
     for cohort in group(runs):
-        races += raced(cohort)
-        say(f"{title(cohort)}: {races[-1]}")
+        of_layers = raced(cohort)
+        races += of_layers
+        for said in dict.fromkeys(map(str, of_layers)):
+            say(f"{title(cohort)}: {said}")
     if not all("cpu" in ended.seconds for ended in races):
         return
     here, host = (

@@ -144,10 +144,11 @@ def refuse_beyond(there: int, needed: int, config: ConfigDict, keys: tuple[str, 
         UserError: in one sentence.
     """
     if needed > there:
-        values = {key: value for key, value in leaves(config) if key in keys and value > 1}  # one cannot be smaller
+        values = {key: value for key, value in leaves(config) if key in keys}
         worst = sorted(values, key=lambda key: values[key] / KEYS[key].default, reverse=True)
-        first, *others = (f"config.{key}={values[key]}" for key in worst)
+        smaller = [key for key in worst if values[key] > 1] or worst
+        first, *others = (f"config.{key}={values[key]}" for key in smaller)
+        named = f"{first} with {' and '.join(others)}" if others else first
         raise UserError(
-            f"{first} with {' and '.join(others)} needs {needed / 1e9:.3g} GB of memory, and there are "
-            f"{there / 1e9:.3g}: a smaller number would do"
+            f"{named} needs {needed / 1e9:.3g} GB of memory, and there are {there / 1e9:.3g}: a smaller number would do"
         )

@@ -59,3 +59,14 @@ def test_the_two_gru_forms_differ():
     h, x = jnp.ones((2, 5)), jnp.ones((2, 3))
     a, b = (cell.apply({"params": params}, h, x)[1] for cell in (after, before))
     assert np.abs(a - b).max() > 1e-3
+
+
+def test_a_bound_cuts_the_recurrent_weights_and_their_gradient(x64):
+    """h' = relu(x·W + u∘h + b) with u cut to ±bound; nothing pulls at what was cut."""
+    bounded, free = CELLS["indrnn"](3, bound=0.5), CELLS["indrnn"](3)
+    params = {"kernel": jnp.ones((1, 3)), "bias": jnp.zeros(3), "recurrent_vector": jnp.array([2.0, 0.4, -3.0])}
+    cut = params | {"recurrent_vector": jnp.array([0.5, 0.4, -0.5])}
+    h, x = jnp.full((2, 3), 0.7), jnp.full((2, 1), 3.0)
+    np.testing.assert_array_equal(bounded.step(params, h, x)[0], free.step(cut, h, x)[0])
+    pull = jax.grad(lambda params: bounded.step(params, h, x)[0].sum())(params)
+    np.testing.assert_allclose(pull["recurrent_vector"], [0, 1.4, 0])

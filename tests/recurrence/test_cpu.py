@@ -207,7 +207,7 @@ def test_what_it_cannot_serve_is_an_error_that_says_why_and_auto_takes_the_scan(
     assert recurrence(cell, params, x, carry, "scan")[0].shape == (3, 1, 2)
 
 
-def test_a_helper_is_compiled_once_and_only_to_text(monkeypatch):
+def test_a_helper_is_compiled_once_and_only_to_text(cache, monkeypatch):
     """Once for each number that it was called with, and once more as machine code, was half of a kernel's compile."""
     made = []
     monkeypatch.setattr(JITCodeLibrary, "_finalize_specific", lambda library: made.append(library.name))

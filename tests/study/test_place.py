@@ -51,6 +51,19 @@ def test_the_whole_study_goes_where_it_takes_less_time(
         assert "2.4 times as fast at this as" in said
 
 
+def test_each_layer_is_raced_and_said_once(tiny, tmp_path, monkeypatch, restarts, capsys):
+    """The first layer takes one input, those above it four each."""
+    tiny.model.layers = 3
+    seconds = {1: {"gpu": 1.0, "cpu": 2.0}, 4: {"gpu": 2.0, "cpu": 1.0}}
+    monkeypatch.setattr(place.race, "race", lambda _, __, x, *___: Race(seconds[x.shape[-1]], {}, 1))
+    place.on_the_faster(expand(validate(tiny)), tmp_path)
+    first, second, faster = capsys.readouterr().out.splitlines()
+    assert "gpu 1e+06 µs a step" in first
+    assert "gpu 2e+06 µs a step" in second
+    assert "1.2 times as fast" in faster  # 1 + 2 + 2 against 2 + 1 + 1
+    assert len(restarts) == 1
+
+
 def test_who_names_a_backend_has_chosen(tiny, tmp_path, monkeypatch, restarts):
     tiny.train.backend = "scan"
     monkeypatch.setattr(place.race, "race", None)

@@ -27,6 +27,20 @@ def test_one_program_per_cohort_and_one_for_all_data(tiny, tmp_path, monkeypatch
 
 
 @pytest.mark.parametrize(
+    ("length", "sequences", "said"),
+    [
+        (7, 3, "config.data.sequences=3 with config.data.length=7 needs"),
+        (1, 3, "config.data.sequences=3 needs"),
+        (1, 1, "config.data.sequences=1 with config.data.length=1 needs"),
+    ],
+)
+def test_what_is_too_large_names_what_can_be_smaller(tiny, length, sequences, said):
+    tiny.data.length, tiny.data.sequences = length, sequences
+    with pytest.raises(UserError, match=f"^{said}"):
+        planning.refuse_beyond(1, 2, tiny, ("data.length", "data.sequences"))
+
+
+@pytest.mark.parametrize(
     ("changes", "named"),
     [
         ({"model.units": 2_000_000}, "config.model.units=2000000 with config.data."),

@@ -61,8 +61,8 @@ class _Backward(Pass):
 
     def sums_read(self, node: Node) -> Sum | None:
         column = self.of.sums.get(node) or self.schedule.found.get(node)
-        whole = column in self.schedule.direct.values() or (node in self.where and self.where[node][0] == "row_here")
-        return None if whole else column
+        in_a_row = node in self.where and self.where[node][0] == "row_here"  # where the whole sum is, not its column
+        return None if in_a_row or column in self.schedule.direct.values() else column
 
     def kernel(self) -> Kernel:
         self._place()
