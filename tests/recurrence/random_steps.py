@@ -113,6 +113,7 @@ normalised({0})
 {0}[:, ::-1]
 jnp.tanh(jnp.cumsum({0}, axis=-1))
 """.strip().splitlines()
+WHOLE = ["{0}", "{0}", "normalised({0})", "jnp.tanh({0})", "0.5 * {0} * {0}", "jnp.tanh({0}) * {p}"]
 WITH_VECTOR = """
 {0} * {p}
 {0} + {p}
@@ -180,13 +181,18 @@ def steps(draw, most=8):
         lines.append(f"{name} = {text}")
         known.append((name, width))
 
+    def whole(row, width):
+        """What is done to a row before it is multiplied or taken apart."""
+        text = draw(st.sampled_from(WHOLE))
+        return text.format(row, p=parameter(width)) if "{p}" in text else text.format(row)
+
     def product(width):
         row = some()
         return f"{row} @ {parameter(width_of(row), width)}"
 
     def statement():
         kind = draw(st.sampled_from(["sum", "sum", "sum", "one", "one", "one", "two", "two", "vector", "scalar", "over",
-                                     "same", "heads", "packed", "joined"]))  # fmt: skip
+                                     "same", "heads", "packed", "joined", "repeated"]))  # fmt: skip
         if kind == "sum":
             width = draw(st.sampled_from("HHHHK"))
             terms = [product(width) for _ in range(draw(st.integers(1, 3)))]
@@ -195,12 +201,16 @@ def steps(draw, most=8):
             return say(" + ".join(terms), width)
         if kind == "heads":
             return say(f"in_heads({some('H')}, {parameter('heads', 'H/heads', 'H/heads')})", "H")
+        if kind == "repeated":
+            return say(f"jnp.repeat({some('H')}, 2, axis=-1) @ {parameter('2H', 'H')}", "H")
         if kind == "joined":
-            return say(f"jnp.concatenate([{some('H')}, x], axis=-1) @ {parameter('H+F', 'H')}", "H")
+            row = whole(f"jnp.concatenate([{some('H')}, x], axis=-1)", "H+F")
+            return say(f"{row} @ {parameter('H+F', 'H')}", "H")
         if kind == "packed":
             terms = [product("2H") for _ in range(draw(st.integers(1, 2)))] + [parameter("2H")]
             first = len(lines)
-            lines.append(f"v{first}, w{first} = jnp.split({' + '.join(terms)}, 2, axis=-1)")
+            row = whole(f"({' + '.join(terms)})", "2H")
+            lines.append(f"v{first}, w{first} = jnp.split({row}, 2, axis=-1)")
             known.extend([(f"v{first}", "H"), (f"w{first}", "H")])
             return None
         a = some()

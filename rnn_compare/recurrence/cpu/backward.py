@@ -7,8 +7,8 @@ size T it keeps the states; no [T, B, nH] array ever exists.
 
 from collections.abc import Iterator
 
-from rnn_compare.recurrence.cpu.layout import MOST_COLUMNS, ONE, Layout
-from rnn_compare.recurrence.cpu.source import Kernel, Pass, tuple_of, words
+from rnn_compare.recurrence.cpu.layout import MOST_COLUMNS, ONE, Layout, alike
+from rnn_compare.recurrence.cpu.source import Kernel, Pass, maker_of, packed_size, tuple_of, words
 from rnn_compare.recurrence.step.graph import LEAVES, Node, uses
 from rnn_compare.recurrence.step.stages import CHEAP, Schedule, Stage, Sum, sums
 
@@ -28,7 +28,7 @@ class _Backward(Pass):
         step = layout.step
         gradients = [step.gradients[column.products[0]] for column in layout.sums.values()]
         roots = {("dsum", i): node for i, node in enumerate(gradients)}
-        roots |= {("dvector", i): step.gradients[vector] for i, vector in enumerate(layout.vectors)}
+        roots |= {("dvector", i): step.gradients[vector] for i, vector in layout.learnt[1]}
         roots |= {("dstate", i): node for i, node in enumerate(step.dstates)}
         roots |= {("dinput", i): node for i, node in enumerate(step.dinputs) if wanted[i]}
         forward = layout.sums
@@ -57,6 +57,7 @@ class _Backward(Pass):
         self.extras = [p for p in products if not (p.value[1] and (p.inputs[0], p.value[0]) in self._by_product)]
         inputs, others = layout.backward_results[: len(wanted)], layout.backward_results[len(wanted) :]
         results = [array for array, want in zip(inputs, wanted, strict=True) if want] + others
+        self._vectors = list(alike(layout.learnt[1], lambda vector: vector[1].width))
         super().__init__(layout, layout.backward_operands(self.extras), results)
 
     def sums_read(self, node: Node) -> Sum | None:
@@ -67,11 +68,16 @@ class _Backward(Pass):
     def kernel(self) -> Kernel:
         self._place()
         of, step, out = self.of, self.step, self.out
+        weights, _ = of.learnt
         partials = [
             (f"partial_w{i}", f"up({of.count(s.sources)}, GRADIENT_ROWS) * {len(s.sums)} * {of.units(s.width)}")
-            for i, s in enumerate(of.weights)
+            for i, s in weights
         ]
-        partials += [(f"partial_v{i}", f"GRADIENT_ROWS * {of.units(v.width)}") for i, v in enumerate(of.vectors)]
+        vectors = [(n, *vector) for n, group in enumerate(self._vectors) for vector in enumerate(group)]
+        partials += [
+            (f"partial_v{n}", f"GRADIENT_ROWS * {len(group)} * {of.units(group[0][1].width)}")
+            for n, group in enumerate(self._vectors)
+        ]
         share = " + ".join(size for _, size in partials) or "0"
 
         self.layout()
@@ -142,11 +148,12 @@ class _Backward(Pass):
                 out("run = index // chunks")
                 carve_partials()
                 self.pointers(self.results, "result")
-                for i, s in enumerate(of.weights):
+                for i, s in weights:
                     shape = words(of.count(s.sources), len(s.sums), of.dim(s.width))
                     out(f"add_partial(partial_w{i}, {shape}, dw{i})")
-                for i, v in enumerate(of.vectors):
-                    out(f"add_partial(partial_v{i}, {words(1, 1, of.dim(v.width))}, dv{i})")
+                for n, place, (i, v) in vectors:
+                    partial = f"partial_v{n} + {place} * {of.units(v.width)}"
+                    out(f"add_partial({partial}, {words(1, 1, of.dim(v.width))}, dv{i})")
         source = self.assemble("backward")
         return Kernel(source, tuple(self.sizes), "share", self.scratch_floats(), tuple(self.extras))
 
@@ -169,7 +176,7 @@ class _Backward(Pass):
             if gradient.op != "constant" and gradient not in self._source_of:
                 self._source_of[gradient] = "columns", "column_floats", self._dsum[i], node.width
                 self.where.setdefault(gradient, ("columns_row", self._dsum[i], True))
-        for i, vector in enumerate(of.vectors):
+        for i, vector in of.learnt[1]:
             self._block_columns.append((f"g{i}", vector.width))
             self.places["dvector", i] = "columns_row", f"g{i}", True, vector.width
         for i, node in enumerate(self.kept):
@@ -219,7 +226,7 @@ class _Backward(Pass):
         self.weights_scratch()
         for i, (column, groups) in enumerate(self._back):
             for j, (width, terms) in enumerate(groups):
-                size = f"{of.dim(width)} * {len(terms)} * {of.units(column.node.width)}"
+                size = packed_size(of, of.dim(width), len(terms), column.node.width)
                 self.scratch.append((f"back{i}_{j}", size))
         self.scratch += [
             ("rows", "block_steps * CHUNK * row_floats"),
@@ -243,15 +250,20 @@ class _Backward(Pass):
             for j, (width, terms) in enumerate(groups):
                 for n, product in enumerate(terms):
                     end = f"back{i}_{j}, {words(len(terms), n)})"
+                    dot = f"{words(of.dim(width), 1)}, back{i}_{j}, {words(n)})"
                     if product in self.extras:
-                        shape = words(of.dim(width), 1, 0, target)
-                        self.out(f"pack(extra{self.extras.index(product)}, {shape}, {end}")
+                        extra, shape = f"extra{self.extras.index(product)}", words(of.dim(width), 1, 0, target)
+                        self.out(f"pack_dot({extra}, {dot}" if target == "1" else f"pack({extra}, {shape}, {end}")
                         continue
                     segment, forward, sum_ = self._by_product[product.inputs[0], product.value[0]]
                     before = segment.sources[: segment.sources.index(forward.inputs[0])]
-                    offset = f"({of.count(before) or '0'}) * {len(segment.sums)} * {of.dim(width)}"
-                    shape = words(target, len(segment.sums), segment.sums.index(sum_), of.dim(width))
-                    self.out(f"pack_transposed(w{of.weights.index(segment)} + {offset}, {shape}, {end}")
+                    columns, number = len(segment.sums), segment.sums.index(sum_)
+                    first = f"w{of.weights.index(segment)} + ({of.count(before) or '0'}) * {columns} * {of.dim(width)}"
+                    if target == "1":
+                        self.out(f"pack_dot({first} + {number} * {of.dim(width)}, {dot}")
+                    else:
+                        shape = words(target, columns, number, of.dim(width))
+                        self.out(f"pack_transposed({first}, {shape}, {end}")
 
     def _copy_dstates(self, source: str, target: str) -> None:
         for i, state in enumerate(self.step.states):
@@ -328,7 +340,8 @@ class _Backward(Pass):
             counts.append(of.dim(width))
         base, floats, offset = self._targets[column.node]
         outputs = (tuple(range(min(total, MOST_COLUMNS))),)
-        name = self.factory(f"product({tuple(segments)}, {outputs}, {column.node in self._added})")
+        maker = maker_of(column.node.width)
+        name = self.factory(f"{maker}({tuple(segments)}, {outputs}, {column.node in self._added})")
         weights = tuple_of(f"back{number}_{j}" for j in range(len(groups)))
         blocks, target = f"{of.units(column.node.width)} // WIDTH", f"({base} + {offset},)"
         operands = f"{tuple_of(sources)}, {tuple_of(strides)}, {tuple_of(counts)}, {weights}"
@@ -337,11 +350,11 @@ class _Backward(Pass):
     def _gradients(self) -> None:
         """A block's share of the gradients of the weights."""
         of = self.of
-        for i, segment in enumerate(of.weights):
+        for i, segment in of.learnt[0]:
             columns = [f"columns + {self._dsum[of.index[column.node]]}" for column in segment.sums]
             self._outer(segment.sources, columns, segment.width, f"partial_w{i}")
-        for i, vector in enumerate(of.vectors):
-            self._outer((ONE,), [f"columns + g{i}"], vector.width, f"partial_v{i}")
+        for n, group in enumerate(self._vectors):
+            self._outer((ONE,), [f"columns + g{i}" for i, _ in group], group[0][1].width, f"partial_v{n}")
 
     def _outer(self, sources: tuple[Node, ...], columns: list[str], width: int, target: str) -> None:
         name = self.factory(f"outer({len(columns)})")

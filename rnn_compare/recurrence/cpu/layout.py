@@ -2,13 +2,15 @@
 
 import dataclasses
 import functools
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from typing import TypeVar
 
 from rnn_compare.recurrence.step.graph import Node, Step, ancestors
 from rnn_compare.recurrence.step.stages import Place, Schedule, Stage, Sum, sums
 
 MOST_COLUMNS = 4  # of a product: with the rows of a tile they have to stay in registers
 ONE = Node(-1, "one", (), 1)
+T = TypeVar("T")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -27,6 +29,13 @@ class Segment:
     def width(self) -> int:
         """The columns' width."""
         return self.sums[0].node.width
+
+    @property
+    def arrays(self) -> set[int]:
+        """The arrays of the parameters that the weights are made of."""
+        pairs = [(source, column) for source in self.sources for column in self.sums]
+        products = {self.product(source, column).value[0] for source, column in pairs if source is not ONE}
+        return products | {vector.value for source, column in pairs if source is ONE for vector in column.vectors}
 
     def product(self, source: Node, column: Sum) -> Node:
         """The product of one row in one column."""
@@ -64,6 +73,7 @@ class Layout:
         constant: the states that never change, of which the initial ones are all there is to keep.
         separate: the states that are none of the outputs, and are kept on their own.
         names: the name of each width.
+        learnt: the weights and the vectors that are not constants, (number, segment or vector): what gets a gradient.
     """
 
     def __init__(self, step: Step, ending: bool = False) -> None:
@@ -91,6 +101,10 @@ class Layout:
         self.products = [product for stage in self.schedule.stages for product in grouped(stage.columns)]
         self.segments = {product: self._segments_of(product) for product in self.products}
         self.weights = [segment for segments in self.segments.values() for segment in segments]
+        self.learnt = (
+            [(i, segment) for i, segment in enumerate(self.weights) if not segment.arrays <= step.constants],
+            [(i, vector) for i, vector in enumerate(self.vectors) if vector.value not in step.constants],
+        )
 
     # Names and sizes.
 
@@ -176,10 +190,15 @@ def multiplied(column: Sum) -> tuple[Node, ...]:
 
 def grouped(columns: Iterable[Sum]) -> Iterator[tuple[Sum, ...]]:
     """Columns that are computed together: of one width, alike in what they multiply."""
-    by_width: dict[int, list[Sum]] = {}
-    for column in columns:
-        by_width.setdefault(column.node.width, []).append(column)
-    for alike in by_width.values():
-        alike.sort(key=lambda column: (-len(multiplied(column)), [source.index for source in multiplied(column)]))
-        for start in range(0, len(alike), MOST_COLUMNS):
-            yield tuple(alike[start : start + MOST_COLUMNS])
+    columns = sorted(columns, key=lambda c: (-len(multiplied(c)), [source.index for source in multiplied(c)]))
+    return alike(columns, lambda column: column.node.width)
+
+
+def alike(things: Iterable[T], width: Callable[[T], int]) -> Iterator[tuple[T, ...]]:
+    """Things of one width, as many as are computed together."""
+    by_width: dict[int, list[T]] = {}
+    for thing in things:
+        by_width.setdefault(width(thing), []).append(thing)
+    for same in by_width.values():
+        for start in range(0, len(same), MOST_COLUMNS):
+            yield tuple(same[start : start + MOST_COLUMNS])

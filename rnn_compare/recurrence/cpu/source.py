@@ -22,7 +22,7 @@ from collections.abc import Iterable
 from rnn_compare.recurrence.cpu.layout import Array, Layout
 from rnn_compare.recurrence.cpu.support import CHUNK, chunks_of, steps_of_block, up
 from rnn_compare.recurrence.cpu.tasks import Plan
-from rnn_compare.recurrence.cpu.vector import GRADIENT_ROWS, TILE_ROWS, WIDTH
+from rnn_compare.recurrence.cpu.vector import GRADIENT_ROWS, LANES, TILE_ROWS, WIDTH
 from rnn_compare.recurrence.step.graph import Node
 from rnn_compare.recurrence.step.stages import Stage, Sum
 
@@ -73,6 +73,7 @@ SIZES = {
     "chunks_of": chunks_of,
     "steps_of_block": steps_of_block,
     "WIDTH": WIDTH,
+    "LANES": LANES,
     "TILE_ROWS": TILE_ROWS,
     "GRADIENT_ROWS": GRADIENT_ROWS,
     "CHUNK": CHUNK,
@@ -194,8 +195,11 @@ class Pass:
         for i, segment in enumerate(of.weights):
             n = len(segment.sums)
             with self.out.block(f"for j in range({n}):"):
-                shape = words(of.count(segment.sources), n, "j", of.dim(segment.width))
-                self.out(f"pack(w{i}, {shape}, packed_w{i}, {words(n, 'j')})")
+                if segment.width == 1:
+                    self.out(f"pack_dot(w{i} + j, {words(of.count(segment.sources), n)}, packed_w{i}, {words('j')})")
+                else:
+                    shape = words(of.count(segment.sources), n, "j", of.dim(segment.width))
+                    self.out(f"pack(w{i}, {shape}, packed_w{i}, {words(n, 'j')})")
         for i, vector in enumerate(of.vectors):
             self.out(f"pack_vector(v{i}, {words(of.dim(vector.width))}, packed_v{i})")
 
@@ -203,7 +207,7 @@ class Pass:
         """Where they are packed."""
         of = self.of
         for i, segment in enumerate(of.weights):
-            size = f"({of.count(segment.sources)}) * {len(segment.sums)} * {of.units(segment.width)}"
+            size = packed_size(of, of.count(segment.sources), len(segment.sums), segment.width)
             self.scratch.append((f"packed_w{i}", size))
         self.scratch += [(f"packed_v{i}", of.units(vector.width)) for i, vector in enumerate(of.vectors)]
 
@@ -215,7 +219,8 @@ class Pass:
         terms = tuple(
             tuple((product.index(column), number) for column in segment.sums) for number, segment in enumerate(segments)
         )
-        name = self.factory(f"product({terms}, {tuple((i,) for i in range(len(product)))}, False)")
+        maker = maker_of(product[0].node.width)
+        name = self.factory(f"{maker}({terms}, {tuple((i,) for i in range(len(product)))}, False)")
         first = of.weights.index(segments[0])
         sources = tuple_of(f"rows + r{of.rows.index(segment.sources[0])}" for segment in segments)
         strides = tuple_of(["row_floats"] * len(segments))
@@ -313,6 +318,16 @@ class Pass:
         made = [f"{variable} = {text}" for text, variable in self.head.items()]
         text = re.sub(r"\[(\d+)\]", lambda found: f"[{self.of.dim(int(found[1]))}]", self.step.text)
         return "\n".join([f'"""The {name} pass of', "", text, '"""', "", *made, "", *self.out.lines, ""])
+
+
+def maker_of(width: int) -> str:
+    """What makes a product of so wide columns, see `tiles`."""
+    return "dots" if width == 1 else "product"
+
+
+def packed_size(layout: Layout, count: str, terms: int, width: int) -> str:
+    """The floats of the packed weights of a product of so wide columns."""
+    return f"up({count}, LANES) * {terms}" if width == 1 else f"({count}) * {terms} * {layout.units(width)}"
 
 
 def words(*values: object) -> str:

@@ -3,6 +3,7 @@
 import numpy as np
 
 from rnn_compare.recurrence.cpu.vector import (
+    LANES,
     WIDTH,
     load,
     load_some,
@@ -84,19 +85,12 @@ def write(p, value, count, far):
 
 @njit()
 def pack(source, rows, columns, column, width, target, terms, term):
-    """One column of weights [rows, columns, width] as packed weights [block, row, term, lane].
-
-    A width of 1 fills all lanes.
-    """
+    """One column of weights [rows, columns, width] as packed weights [block, row, term, lane]."""
     for block in range(up(width, WIDTH) // WIDTH):
         for row in range(rows):
             p = source + ((row * columns + column) * width + block * WIDTH)
             q = target + ((block * rows + row) * terms + term) * WIDTH
-            if width == 1:
-                for lane in range(WIDTH):
-                    q[lane] = p[0]
-            else:
-                store(q, load_some(p, width - block * WIDTH))
+            store(q, load_some(p, width - block * WIDTH))
 
 
 @njit()
@@ -106,8 +100,16 @@ def pack_transposed(source, units, columns, column, width, target, terms, term):
         for k in range(width):
             q = target + ((block * width + k) * terms + term) * WIDTH
             for lane in range(WIDTH):
-                unit = 0 if units == 1 else block * WIDTH + lane
+                unit = block * WIDTH + lane
                 q[lane] = source[(unit * columns + column) * width + k] if unit < units else np.float32(0)
+
+
+@njit()
+def pack_dot(source, count, stride, target, term):
+    """One column of weights, every `stride`-th number, as a term of `tiles.dots`: [term, k], with zeros up to LANES."""
+    padded = up(count, LANES)
+    for k in range(padded):
+        target[term * padded + k] = source[k * stride] if k < count else np.float32(0)
 
 
 @njit()

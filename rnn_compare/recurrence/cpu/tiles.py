@@ -1,7 +1,7 @@
 """Matrix products that stay in registers, made for what a step's products look like.
 
-Both sum in an order that no vector width changes: a product over the units one after the other, in a fixed number of
-partial sums; a gradient over the rows one after the other.
+All sum in an order that no vector width changes: a product over the units one after the other, in a fixed number of
+partial sums; a single number over the units too, in LANES partial sums; a gradient over the rows one after the other.
 """
 
 import functools
@@ -11,7 +11,18 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from rnn_compare.recurrence.cpu.vector import GRADIENT_ROWS, TILE_ROWS, VEC, WIDTH, at, emit_fma, floats, splat
+from rnn_compare.recurrence.cpu.vector import (
+    GRADIENT_ROWS,
+    LANES,
+    TILE_ROWS,
+    VEC,
+    WIDTH,
+    at,
+    emit_fma,
+    emit_masked_load,
+    floats,
+    splat,
+)
 from rnn_compare.recurrence.xla_ffi import njit
 
 _I64 = ir.IntType(64)
@@ -105,6 +116,92 @@ def _product_tile(height, segments, outputs, add):
 
         i = types.intp
         return types.void(i, sources, strides, counts, weights, i, targets, i), codegen
+
+    return tile
+
+
+@functools.cache
+def dots(segments, outputs, add):
+    """Makes a product whose columns are single numbers, as a sum over the units is: lanes are terms of the sum.
+
+    Args and returns as `product`, but that each term's weights lie together, [term, k] with zeros up to whole LANES,
+    and that a result fills all lanes of a vector. No row but those asked for is read or written.
+    """
+    tile = _dots_tile(segments, outputs, add)
+
+    @njit()
+    def multiply(rows, sources, strides, counts, weights, blocks, targets, stride):
+        for row in range(rows):
+            tile(row, sources, strides, counts, weights, targets, stride)
+
+    return multiply
+
+
+def _dots_tile(segments, outputs, add):
+    accumulators = 1 + max(i for terms in segments for i, _ in terms)
+    parts = range(0, LANES, WIDTH)
+
+    def add_up(builder, vectors):
+        """The sum of all lanes, in every lane: the upper half onto the lower until one is left."""
+        while len(vectors) > 1:
+            half = len(vectors) // 2
+            vectors = [builder.fadd(a, b) for a, b in zip(vectors[:half], vectors[half:], strict=True)]
+        total, width = vectors[0], WIDTH
+        while width > 1:
+            width //= 2
+            half = ir.VectorType(ir.IntType(32), width)
+            low, high = (ir.Constant(half, list(range(first, first + width))) for first in (0, width))
+            total = builder.fadd(*(builder.shuffle_vector(total, total, lanes) for lanes in (low, high)))
+        return splat(builder, builder.extract_element(total, ir.IntType(32)(0)))
+
+    def all_(builder, pointer, _):
+        return builder.load(at(builder, pointer), align=4)
+
+    def some(builder, count, pointer, start):
+        return emit_masked_load(builder, pointer, builder.sub(count, start))
+
+    @intrinsic
+    def tile(typingctx, row, sources, strides, counts, weights, targets, stride):
+        def codegen(context, builder, sig, args):
+            sources, strides, counts, weights, targets = (
+                _elements(builder, args[i], sig.args[i]) for i in (1, 2, 3, 4, 5)
+            )
+            row, stride = args[0], args[6]
+            slots = _slots(builder, accumulators, len(parts))
+
+            def accumulate(terms, weight, padded, start, load):
+                for i, part in enumerate(parts):
+                    offset, factors = builder.add(start, _I64(part)), {}
+                    for n, (slot, source) in enumerate(terms):
+                        if source not in factors:
+                            here = builder.add(builder.mul(strides[source], row), offset)
+                            factors[source] = load(builder.gep(sources[source], [here]), offset)
+                        place = builder.add(builder.mul(padded, _I64(n)), offset)
+                        vector = builder.load(at(builder, builder.gep(weight, [place])), align=4)
+                        total = emit_fma(builder, factors[source], vector, builder.load(slots[slot][i]))
+                        builder.store(total, slots[slot][i])
+
+            for terms, count, weight in zip(segments, counts, weights, strict=True):
+                whole = builder.and_(count, _I64(-LANES))
+                padded = builder.and_(builder.add(count, _I64(LANES - 1)), _I64(-LANES))
+                with cgutils.for_range_slice(builder, _I64(0), whole, _I64(LANES), intp=_I64) as (start, _):
+                    accumulate(terms, weight, padded, start, functools.partial(all_, builder))
+                with builder.if_then(builder.icmp_signed("<", whole, count)):
+                    accumulate(terms, weight, padded, whole, functools.partial(some, builder, count))
+            for numbers, target in zip(outputs, targets, strict=True):
+                vectors = [[builder.load(slot) for slot in slots[i]] for i in numbers]
+                first, *others = vectors
+                for other in others:
+                    first = [builder.fadd(a, b) for a, b in zip(first, other, strict=True)]
+                total = add_up(builder, first)
+                place = at(builder, builder.gep(target, [builder.mul(stride, row)]))
+                if add:
+                    total = builder.fadd(builder.load(place, align=4), total)
+                builder.store(total, place, align=4)
+            return context.get_dummy_value()
+
+        i = types.intp
+        return types.void(i, sources, strides, counts, weights, targets, i), codegen
 
     return tile
 

@@ -32,6 +32,7 @@ elif _features.get("avx") and _ASKED != "sse":
     WIDTH, TILE_ROWS, GRADIENT_ROWS = 8, 2, 2  # 16 registers: 2 rows x 4 vectors
 else:
     WIDTH, TILE_ROWS, GRADIENT_ROWS = (4, 4, 6) if _features.get("neon") else (4, 2, 2)
+LANES = 16  # partial sums of a single number, whatever the width of a vector
 
 _F32, _I32 = ir.FloatType(), ir.IntType(32)
 VEC, _INTS = ir.VectorType(_F32, WIDTH), ir.VectorType(_I32, WIDTH)
@@ -206,20 +207,19 @@ def prefetch(typingctx, p):
     return types.void(floats), codegen
 
 
+def emit_masked_load(builder, pointer, count):
+    """The first `count` lanes from a pointer, none if it is not positive, zeros in the rest."""
+    function = cgutils.get_or_insert_function(
+        builder.module,
+        ir.FunctionType(VEC, [VEC.as_pointer(), _I32, _MASK, VEC]),
+        f"llvm.masked.load.v{WIDTH}f32.p0",
+    )
+    return builder.call(function, [at(builder, pointer), _I32(4), _mask(builder, count), ir.Constant(VEC, None)])
+
+
 @intrinsic
 def _masked_load(typingctx, p, count):
-
-    def codegen(context, builder, sig, args):
-        pointer = VEC.as_pointer()
-        function = cgutils.get_or_insert_function(
-            builder.module,
-            ir.FunctionType(VEC, [pointer, _I32, _MASK, VEC]),
-            f"llvm.masked.load.v{WIDTH}f32.p0",
-        )
-        mask = _mask(builder, args[1])
-        return builder.call(function, [at(builder, args[0]), _I32(4), mask, ir.Constant(VEC, None)])
-
-    return vec(floats, types.intp), codegen
+    return vec(floats, types.intp), lambda context, builder, sig, args: emit_masked_load(builder, *args)
 
 
 @intrinsic

@@ -61,7 +61,7 @@ class Graph:
 
     def concat(self, parts: Iterable[Node]) -> Node:
         """Rows side by side."""
-        parts = tuple(parts)
+        parts = tuple(one for part in parts for one in (part.inputs if part.op == "concat" else (part,)))
         return parts[0] if len(parts) == 1 else self._intern("concat", parts, sum(p.width for p in parts))
 
     def pointwise(self, op: str, *inputs: Node, value: Any = None) -> Node:
@@ -173,6 +173,7 @@ class Step:
         dstates: the cotangent of each state that is given.
         dinputs: the cotangent of each input.
         gradients: the cotangent of each product and vector of the forward step.
+        constants: the arrays that are no parameters, whose gradients nobody asks for.
     """
 
     text: str
@@ -185,6 +186,7 @@ class Step:
     dstates: tuple[Node, ...]
     dinputs: tuple[Node, ...]
     gradients: dict[Node, Node]
+    constants: frozenset[int]
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Step) and self.text == other.text

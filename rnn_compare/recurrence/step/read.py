@@ -5,6 +5,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.extend.core import ClosedJaxpr, jaxpr_as_fun
 
 from rnn_compare.recurrence.step.graph import Node, Step, UnsupportedError, ancestors
@@ -106,6 +107,7 @@ class Problem:
             raise UnsupportedError("the step's outputs are not arrays [batch, units]")
         zero = graph.constant(0)
         out = [tracer.node(r, Value(zero, aval.shape, 0)) for r, aval in zip(results, avals, strict=True)]
+        out = tracer.in_parts(out)
         if any(node.op == "concat" for node in ancestors(out)):
             raise UnsupportedError("rows are joined, and neither multiplied nor taken apart again")
         dout = [graph.leaf("cotangent", aval.shape[1], i) for i, aval in enumerate(avals)]
@@ -124,6 +126,9 @@ class Problem:
             raise UnsupportedError("the gradients of rows are joined, and neither multiplied nor taken apart again")
         lines = [*map(repr, nodes), *map(repr, behind), *map(repr, dout[self._count :])]
         lines += [f"{name}: {' '.join(f'%{node.index}' for node in row)}" for name, row in rows.items()]
+        named = {number for node in behind for number in arrays_of(node)}
+        constants = frozenset(number for number in named if isinstance(tracer.arrays[number], np.ndarray))
+        lines += [f"constants: {' '.join(map(str, sorted(constants)))}"] if constants else []
         step = Step(
             "\n".join(dict.fromkeys(lines)),
             tuple(states),
@@ -135,8 +140,9 @@ class Problem:
             tuple(dstates),
             tuple(dinputs),
             gradients,
+            constants,
         )
-        return step, {number: tracer.arrays[number] for node in behind for number in arrays_of(node)}
+        return step, {number: tracer.arrays[number] for number in named}
 
 
 def read(step: StepFunction, params: Any, carry: Any, x: Any) -> tuple[Step, dict[int, jax.Array]]:

@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from rnn_compare.recurrence.step.graph import Node, UnsupportedError, is_constant
+from rnn_compare.recurrence.step.graph import LEAVES, Node, UnsupportedError, is_constant
 from rnn_compare.recurrence.step.trace import Tracer, Value, bind, dtype_of, shape_of
 
 BOOLEAN = frozenset(["lt", "le", "gt", "ge", "eq", "ne", "and", "or", "not"])
@@ -29,8 +29,16 @@ def cotangents(tracer: Tracer, seeds: Iterable[tuple[Node, Node]]) -> dict[Node,
         reverse.add(node, cotangent)
     for node in reversed(reverse.order(list(reverse.found))):
         if node in reverse.found:
+            if node.op in ("product", *LEAVES):
+                reverse.found[node] = tracer.widened(reverse.found[node], node.width)
             reverse.back(node, reverse.found[node])
     return reverse.found
+
+
+def same_number(array: Any) -> float | None:
+    """What all numbers of an array of constants are, if they are one."""
+    same = isinstance(array, np.ndarray) and (array == array.flat[0]).all()
+    return float(array.flat[0]) if same else None
 
 
 class _Reverse:
@@ -68,7 +76,11 @@ class _Reverse:
         """Hands a node's cotangent on to what it is made of."""
         if node.op == "product":
             (row,), (array, transposed) = node.inputs, node.value
-            self.add(row, self._graph.product(cotangent, array, not transposed, row.width))
+            same = same_number(self._tracer.arrays[array]) if node.width == 1 else None
+            if same is None:
+                self.add(row, self._graph.product(cotangent, array, not transposed, row.width))
+            else:  # a sum over the units: what one number gets stands for every unit
+                self.add(row, self._graph.pointwise("mul", self._graph.constant(same), cotangent))
         elif node.op == "custom":
             self._custom(node, cotangent)
         elif node.op == "add":

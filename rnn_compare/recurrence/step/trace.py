@@ -17,7 +17,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax.extend.core import ClosedJaxpr, DebugInfo, Jaxpr, JaxprEqn, Literal, jaxpr_as_fun
 
-from rnn_compare.recurrence.step.graph import Graph, Node, UnsupportedError
+from rnn_compare.recurrence.step.graph import Node, UnsupportedError
+from rnn_compare.recurrence.step.rows import Rows
 
 # Primitives that act on each number by itself; what a target cannot compute it refuses.
 POINTWISE = (
@@ -49,20 +50,17 @@ class Value:
         return self.shape[: self.batch] + self.shape[self.batch + 1 :]
 
 
-class Tracer:
+class Tracer(Rows):
     """Reads jaxprs into a graph.
 
     Attributes:
-        graph: the nodes.
-        arrays: the parameters' arrays that the nodes name by their index.
         rules: how the outputs of a function with a derivative of its own are differentiated: node → (equation, place
             among its outputs, its operands).
         batch: the size that stands for the batch in shapes, and for nothing else.
     """
 
     def __init__(self, batch: int) -> None:
-        self.graph = Graph()
-        self.arrays: list[Any] = []
+        super().__init__()
         self.rules: dict[Node, tuple[JaxprEqn, int, list[Any]]] = {}
         self.batch = batch
 
@@ -138,6 +136,9 @@ class Tracer:
 
     def apply(self, eqn: JaxprEqn, nodes: list[Node]) -> Node:
         """The node of a pointwise primitive applied to nodes."""
+        return self.by_part(nodes, functools.partial(self._apply, eqn))
+
+    def _apply(self, eqn: JaxprEqn, *nodes: Node) -> Node:
         name, graph = eqn.primitive.name, self.graph
         if name in ("convert_element_type", "copy", "reshard"):
             return nodes[0]
@@ -190,35 +191,7 @@ class Tracer:
             raise UnsupportedError(f"a parameter is {operand.dtype}")
         return self.vector(operand)
 
-    def vector(self, array: Any) -> Node:
-        """An array of the parameters as a node."""
-        return self.graph.leaf("vector", array.shape[0], self._number(array))
-
-    def _number(self, array: Any) -> int:
-        for number, other in enumerate(self.arrays):
-            if other is array:
-                return number
-        self.arrays.append(array)
-        return len(self.arrays) - 1
-
     # Linear primitives.
-
-    def multiply(self, node: Node, matrix: Any) -> Node:
-        """A row times a matrix [inputs, outputs]."""
-        graph = self.graph
-        if node.op == "concat":
-            start, terms = 0, []
-            for part in node.inputs:
-                terms.append(self.multiply(part, matrix[start : start + part.width]))
-                start += part.width
-            return functools.reduce(lambda a, b: graph.pointwise("add", a, b), terms)
-        if node.op == "constant":
-            return self.vector(np.full(matrix.shape[0], node.value, np.float32) @ matrix)
-        if node.width == 1 and matrix.shape[0] > 1:
-            matrix = matrix.sum(axis=0, keepdims=True)
-        if matrix.dtype != jnp.float32:
-            raise UnsupportedError(f"a product's weights are {matrix.dtype}")
-        return graph.product(node, self._number(matrix), False, matrix.shape[1])
 
     def _linear(self, eqn: JaxprEqn, operands: list[Any]) -> list[Any]:
         name = eqn.primitive.name
@@ -285,46 +258,8 @@ class Tracer:
         for operand in operands:
             like = Value(self.graph.constant(0), operand.shape, batch)
             node, width = self.node(operand, like), int(np.prod(like.units))
-            parts.append(node if node.width == width else self._widened(node, width))
+            parts.append(self.widened(node, width))
         return Value(self.graph.concat(parts), shape, batch)
-
-    def _widened(self, node: Node, width: int) -> Node:
-        if node.op == "constant":
-            return self.vector(np.full(width, node.value, np.float32))
-        return self.multiply(node, np.ones((1, width), np.float32))
-
-    def take(self, node: Node, start: int, stop: int) -> Node:
-        """Some neighbouring units of a row."""
-        if (start, stop) == (0, node.width) or node.width == 1:
-            return node
-        if node.op == "product":
-            array, _ = node.value
-            return self.multiply(node.inputs[0], self._part(array, start, stop))
-        if node.op == "vector":
-            return self.vector(self._part(node.value, start, stop))
-        if node.op == "concat":
-            parts, at = [], 0
-            for part in node.inputs:
-                low, high = max(start - at, 0), min(stop - at, part.width)
-                if low < high:
-                    parts.append(self.take(part, low, high))
-                at += part.width
-            return self.graph.concat(parts)
-        if node.op in ("state", "input", "custom"):
-            return self.multiply(node, np.eye(node.width, dtype=np.float32)[:, start:stop])
-        inputs = [self.take(input_, start, stop) for input_ in node.inputs]
-        return self.graph.pointwise(node.op, *inputs, value=node.value)
-
-    def _part(self, array: int, start: int, stop: int) -> Any:
-        """Columns of an array of the parameters: the same ones are the same array."""
-        key = array, start, stop
-        if key not in self._parts:
-            self._parts[key] = self.arrays[array][..., start:stop]
-        return self._parts[key]
-
-    @functools.cached_property
-    def _parts(self) -> dict[tuple[int, int, int], Any]:
-        return {}
 
 
 def mixes(eqn: JaxprEqn, place: int, axis: int, to: int) -> bool:
