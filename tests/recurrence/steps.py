@@ -18,7 +18,9 @@ SHAPES = {
     "V": lambda F, H: (H, H),
     "V2": lambda F, H: (H, H),
     "M": lambda F, H: (H + F, H),
+    "W2": lambda F, H: (H, 2 * H),
     "v": lambda F, H: (H,),
+    "v2": lambda F, H: (2 * H,),
     "vF": lambda F, H: (F,),
     "s": lambda F, H: (),
     "A": lambda F, H: (H, K),
@@ -59,6 +61,19 @@ def sum_that_is_multiplied(p, carry, x):
     s = carry[0] @ p["V"] + carry[0] @ p["V2"] + jnp.sin(x @ p["X"])
     h = 0.5 * jnp.sin(s) + 0.3 * jnp.tanh(s @ p["V2"])
     return (h,), h
+
+
+@step("M W2 v2 s", "HH")
+def moved_and_joined(p, carry, x):
+    """Units in other places before a product, gates normalised together, and rows joined that something is done to."""
+    h, c = carry
+    gates = jnp.repeat(h, 2, axis=-1)[:, ::-1] @ jnp.outer(p["v2"], p["v2"]) + jnp.sin(c @ p["W2"])
+    a, b = jnp.split((gates - gates.mean(axis=-1, keepdims=True)) * p["v2"], 2, axis=-1)
+    joined = jnp.concatenate([h, x], axis=-1)
+    scale = jax.lax.rsqrt(0.1 + (joined * joined).mean(axis=-1, keepdims=True))
+    c = sigmoid(a) * c + 0.3 * jnp.tanh(b)
+    h = jnp.tanh((joined * scale) @ p["M"] + c[:, ::-1] * p["s"])
+    return (h, c), h
 
 
 @step("A B X", "H")

@@ -42,6 +42,7 @@ def test_values_and_gradients(name, backend, T, B, F, H, runs):
     "name",
     [
         "sum_that_is_multiplied",
+        "moved_and_joined",
         *(pytest.param(name, marks=pytest.mark.slow) for name in ("relatives", "flax.OptimizedLSTMCell")),
     ],
 )

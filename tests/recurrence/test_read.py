@@ -1,5 +1,7 @@
 """What a step becomes: what is refused, with which words, and what the graph and its arrays are."""
 
+import re
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -220,6 +222,37 @@ def test_kernels_of_single_gates_become_one_packed_product(name, columns):
     assert len(product) == columns
     (segment,) = kernels.layout.weights  # the state, the biases and the input side by side
     assert [source.op for source in segment.sources] == ["state", "one", "input"]
+
+
+def products(step):
+    return [node for node in ancestors((*step.last, *step.outputs)) if node.op == "product"]
+
+
+def test_a_product_that_only_moves_units_is_part_of_the_one_beside_it():
+    """The sLSTM's heads: a product for each gate, of what was one for all and a permutation."""
+    step, _, _ = graph_of("slstm")
+    assert {(node.inputs[0].op, node.width) for node in products(step)} == {("state", H), ("input", H)}
+    assert len(products(step)) == 8
+    assert not step.constants
+
+
+def test_gates_that_are_normalised_together_are_computed_once():
+    step, _, _ = graph_of("lstm_layer_norm")
+    wide = [node for node in products(step) if node.width > 1]
+    assert len(wide) == 8
+    assert {node.width for node in wide} == {H}
+
+
+def test_constants_get_no_gradient():
+    step, arrays, _ = graph_of("lstm_layer_norm")
+    kernels = cpu.kernels_of(step)
+    ones = {number for number, array in arrays.items() if isinstance(array, np.ndarray)}
+    assert step.constants == ones
+    assert all((arrays[number] == 1).all() for number in ones)
+    learnt = {f"partial_w{i}" for i, segment in enumerate(kernels.layout.weights) if not segment.arrays <= ones}
+    source = kernels.backward((True,)).source
+    assert set(re.findall(r"(partial_w\d+) = ", source)) == learnt
+    assert 0 < len(learnt) < len(kernels.layout.weights)
 
 
 @pytest.mark.parametrize("name", ["antisymmetric", "scalars"])
