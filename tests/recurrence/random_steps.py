@@ -156,7 +156,7 @@ class Written:
 @st.composite
 def steps(draw, most=8):
     """A step of some statements, at most so many."""
-    carry = ["H", *draw(st.lists(st.sampled_from("HHHK"), max_size=3))]
+    carry = ["H", *draw(st.lists(st.sampled_from("HHHK1"), max_size=3))]
     lines = [f"{', '.join(f'c{i}' for i in range(len(carry)))}, = carry"]
     params, known = {}, [("x", "F"), *((f"c{i}", width) for i, width in enumerate(carry))]
 

@@ -41,7 +41,7 @@ def model(step, params, carry):
 
     @functools.cache
     def made(F, H):
-        widths = tuple({"H": H, "F": F, "K": K}[width] for width in carry)
+        widths = tuple({"H": H, "F": F, "K": K, "1": 1}[width] for width in carry)
         return Model(step, {name: Shape(SHAPES[name](F, H)) for name in params.split()}, widths)
 
     return made
@@ -76,6 +76,14 @@ def moved_and_joined(p, carry, x):
     moved = jnp.repeat(h, 2, axis=-1)[:, ::-1] @ p["W2"].T
     h = jnp.tanh(0.3 * ((joined * scale) @ p["M"] + moved) + c[:, ::-1] * p["s"])
     return (h, c, 0.5 * k + 0.1 * (x @ p["X"]).sum(axis=-1, keepdims=True)), h
+
+
+@step("V X", "1H")
+def a_number_for_all(p, carry, x):
+    """A state of one number: units and inputs are multiplied with the old one."""
+    s, h = carry
+    h = jnp.tanh(h @ p["V"] + (s * jnp.sin(x)) @ p["X"])
+    return (0.5 * s + jnp.tanh(h).mean(axis=-1, keepdims=True), h), h * s
 
 
 @step("A B X", "H")

@@ -112,7 +112,7 @@ class _Backward(Pass):
                 *(f"fill_zeros({name}, {size})" for name, size in partials),
             )
             with out.block("for row in range(count):"):
-                self._copy_dstates("dlast{i} + (first + row) * {dim}", "dstates + (row * dstate_floats + s{i})")
+                self._copy_dstates("dlast{i} + (first + row) * {dim}", "dstates + (row * dstate_floats + s{i})", True)
             end = self.end()
             with out.block(f"for block_start in range(({end} - 1) // block_steps * block_steps, -1, -block_steps):"):
                 out(f"block_count = min(block_steps, {end} - block_start)")
@@ -139,7 +139,7 @@ class _Backward(Pass):
                 self._gradients()
             self.zero_behind("dx")
             with out.block("for row in range(count):"):
-                self._copy_dstates("dstates + (row * dstate_floats + s{i})", "dcarry{i} + (first + row) * {dim}")
+                self._copy_dstates("dstates + (row * dstate_floats + s{i})", "dcarry{i} + (first + row) * {dim}", False)
         with self.start("def finish(frame, numbers, workspace, tasks):"):
             for i, array in enumerate(self.results):
                 if array.name[1] in "wv":
@@ -265,10 +265,10 @@ class _Backward(Pass):
                         shape = words(target, columns, number, of.dim(width))
                         self.out(f"pack_transposed({first}, {shape}, {end}")
 
-    def _copy_dstates(self, source: str, target: str) -> None:
+    def _copy_dstates(self, source: str, target: str, padded: bool) -> None:
         for i, state in enumerate(self.step.states):
             dim = self.of.dim(state.width)
-            self.out(f"copy({source.format(i=i, dim=dim)}, {target.format(i=i, dim=dim)}, {dim})")
+            self.copy(source.format(i=i, dim=dim), target.format(i=i, dim=dim), state.width, padded)
 
     def _history(self, i: int) -> str:
         return f"kept{i}" if i in self.of.separate else f"ys{self.step.outputs.index(self.step.last[i]) or ''}"

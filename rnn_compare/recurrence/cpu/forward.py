@@ -65,8 +65,8 @@ class _Forward(Pass):
             with out.block("for row in range(count):"):
                 out(f"rows[row * row_floats + r{of.rows.index(ONE)}] = 1.0")
                 for i, state in enumerate(step.states):
-                    dim = of.dim(state.width)
-                    out(f"copy(carry{i} + (first + row) * {dim}, {self._home(state)}, {dim})")
+                    carry, padded = f"carry{i} + (first + row) * {of.dim(state.width)}", self.where[state][2]
+                    self.copy(carry, self._home(state), state.width, padded)
             with out.block(f"for t in range({self.end()}):"):
                 out("start = t * batch + first")
                 for i, node in enumerate(step.inputs):

@@ -211,6 +211,13 @@ class Pass:
             self.scratch.append((f"packed_w{i}", size))
         self.scratch += [(f"packed_v{i}", of.units(vector.width)) for i, vector in enumerate(of.vectors)]
 
+    def copy(self, source: str, target: str, width: int, padded: bool) -> None:
+        """A row; one number fills a whole vector where rows are padded."""
+        if width == 1 and padded:
+            self.out(f"store({target}, broadcast({source}))")
+        else:
+            self.out(f"copy({source}, {target}, {self.of.dim(width)})")
+
     # Products.
 
     def forward_product(self, product: tuple[Sum, ...], rows: str) -> None:
@@ -237,8 +244,8 @@ class Pass:
         by_width: dict[int, list] = {}
         for place, node in stage.stores:
             by_width.setdefault(self.places[place][3], []).append((place, node))
-        for width, stores in by_width.items():
-            dim = self.of.dim(width)
+        for width in sorted(by_width, key=lambda width: width == 1):  # single numbers last: wider ones read old ones
+            stores, dim = by_width[width], self.of.dim(width)
             if width == 1:
                 self.out("u, left = 0, 1")
                 self._units(stage, stores)
