@@ -67,15 +67,16 @@ def sum_that_is_multiplied(p, carry, x):
 def moved_and_joined(p, carry, x):
     """Units in other places before a product, gates normalised together, joined rows, what is only summed."""
     h, c, k = carry
-    number = k.mean(axis=-1, keepdims=True) + jnp.abs(x @ p["X"]).sum(axis=-1, keepdims=True)
+    number = 0.3 * (k.mean(axis=-1, keepdims=True) + (x @ p["X"]).mean(axis=-1, keepdims=True))
     gates = jnp.sin(jnp.repeat(h + number, 2, axis=-1)) * p["v2"] + jnp.tanh(c) @ p["W2"]
     a, b = jnp.split((gates - gates.mean(axis=-1, keepdims=True)) * p["v2"], 2, axis=-1)
     c = sigmoid(a) * c + 0.3 * jnp.tanh(b)
     joined = jnp.concatenate([h, x], axis=-1)
     scale = jax.lax.rsqrt(0.1 + (joined * joined).mean(axis=-1, keepdims=True))
     moved = jnp.repeat(h, 2, axis=-1)[:, ::-1] @ p["W2"].T
-    h = jnp.tanh(0.3 * ((joined * scale) @ p["M"] + moved) + c[:, ::-1] * p["s"])
-    return (h, c, 0.5 * k + 0.1 * (x @ p["X"]).sum(axis=-1, keepdims=True)), h
+    shifted = jnp.sin(jnp.pad(h + number, ((0, 0), (1, 0)))[:, :-1])
+    h = jnp.tanh(0.3 * ((joined * scale) @ p["M"] + moved + shifted) + c[:, ::-1] * p["s"])
+    return (h, c, jnp.cos(h)), h
 
 
 @step("V X", "1H")
