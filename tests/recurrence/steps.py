@@ -74,17 +74,17 @@ def moved_and_joined(p, carry, x):
     joined = jnp.concatenate([h, x], axis=-1)
     scale = jax.lax.rsqrt(0.1 + (joined * joined).mean(axis=-1, keepdims=True))
     moved = jnp.repeat(h, 2, axis=-1)[:, ::-1] @ p["W2"].T
-    shifted = jnp.sin(jnp.pad(h + number, ((0, 0), (1, 0)))[:, :-1])
+    shifted = jnp.sin(jnp.pad(c + number, ((0, 0), (1, 0)))[:, :-1])
     h = jnp.tanh(0.3 * ((joined * scale) @ p["M"] + moved + shifted) + c[:, ::-1] * p["s"])
     return (h, c, jnp.cos(h)), h
 
 
-@step("V X", "1H")
+@step("V X v", "1H")
 def a_number_for_all(p, carry, x):
-    """A state of one number: units and inputs are multiplied with the old one."""
+    """A state of one number: units and inputs are multiplied with the old one. Beyond the units lies 0 / 0."""
     s, h = carry
     h = jnp.tanh(h @ p["V"] + (s * jnp.sin(x)) @ p["X"])
-    return (0.5 * s + jnp.tanh(h).mean(axis=-1, keepdims=True), h), h * s
+    return (0.5 * s + jnp.tanh(h).mean(axis=-1, keepdims=True), h), h * s / jnp.exp(p["v"])
 
 
 @step("A B X", "H")
