@@ -55,9 +55,10 @@ def main(overrides: list[str]) -> int:
     path = str(path_of(CONFIG))
     config = load(path, overrides)
     if PRINT_CONFIG.value:
+        from rnn_compare.console.terminal import say
         from rnn_compare.workdir.runs import as_json
 
-        print(json.dumps(as_json(config), indent=2))
+        say(json.dumps(as_json(config), indent=2))
         return 0
     from rnn_compare import study  # not before: JAX takes seconds, which nobody should wait for who only asks
     from rnn_compare.study.source import Source

@@ -16,7 +16,7 @@ class Quiet(Console):
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what is left in its buffer goes there
 
 
-console = Quiet(highlight=False, markup=False, soft_wrap=True)
+console = Quiet(highlight=False, markup=False, emoji=False, soft_wrap=True)
 
 
 def say(*lines: str) -> None:

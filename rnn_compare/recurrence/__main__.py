@@ -11,6 +11,7 @@ from rnn_compare import config
 from rnn_compare.cells import CELLS
 from rnn_compare.console.errors import UserError
 from rnn_compare.console.flags import complaining, parse_flags
+from rnn_compare.console.terminal import say
 from rnn_compare.recurrence.cpu import kernels_of
 from rnn_compare.recurrence.step.graph import UnsupportedError
 from rnn_compare.recurrence.step.read import read
@@ -45,7 +46,7 @@ def main(_: list[str]) -> None:
     except UnsupportedError as error:
         raise UserError(f"--cell={CELL.value}: no kernel can be made of it: {error}") from None
     kernels = kernels_of(graph)
-    print(kernels.forward.source, kernels.backward((False,)).source, sep="\n\n")
+    say(kernels.forward.source, "", kernels.backward((False,)).source)
 
 
 if __name__ == "__main__":
