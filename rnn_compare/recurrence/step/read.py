@@ -5,11 +5,11 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax.extend.core import ClosedJaxpr, jaxpr_as_fun
 
 from rnn_compare.recurrence.step.graph import Node, Step, UnsupportedError, ancestors
 from rnn_compare.recurrence.step.reverse import cotangents
+from rnn_compare.recurrence.step.rows import is_constant
 from rnn_compare.recurrence.step.trace import Tracer, Value, batch_size
 
 MOST_UNITS = 1 << 16  # of a state or an input: to read a step takes a batch of more
@@ -127,7 +127,7 @@ class Problem:
         lines = [*map(repr, nodes), *map(repr, behind), *map(repr, dout[self._count :])]
         lines += [f"{name}: {' '.join(f'%{node.index}' for node in row)}" for name, row in rows.items()]
         named = {number for node in behind for number in arrays_of(node)}
-        constants = frozenset(number for number in named if isinstance(tracer.arrays[number], np.ndarray))
+        constants = frozenset(number for number in named if is_constant(tracer.arrays[number]))
         lines += [f"constants: {' '.join(map(str, sorted(constants)))}"] if constants else []
         step = Step(
             "\n".join(dict.fromkeys(lines)),

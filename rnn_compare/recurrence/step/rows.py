@@ -124,7 +124,7 @@ class Rows:
         """An array of the parameters times a matrix: the same ones are the same array."""
         key, first = (array, self._number(matrix)), self.arrays[array]
         if key not in self._parts:
-            known = isinstance(first, np.ndarray) and isinstance(matrix, np.ndarray)
+            known = is_constant(first) and is_constant(matrix)
             self._parts[key] = first @ matrix if known else jnp.matmul(first, matrix, precision="highest")
         return self._parts[key]
 
@@ -136,11 +136,17 @@ class Rows:
         return self._parts[key]
 
     def _number(self, array: Any) -> int:
+        """The index of an array, and of constants that are the same numbers."""
         for number, other in enumerate(self.arrays):
-            if other is array:
+            if other is array or (is_constant(other) and is_constant(array) and np.array_equal(other, array)):
                 return number
         self.arrays.append(array)
         return len(self.arrays) - 1
+
+
+def is_constant(array: Any) -> bool:
+    """Whether no parameter has a part in an array."""
+    return isinstance(array, np.ndarray)
 
 
 def is_plain_product(node: Node) -> bool:
@@ -155,4 +161,4 @@ def is_whole(node: Node) -> bool:
 
 def moves_units(array: Any) -> bool:
     """Whether a row times an array has the row's units in other places, and no sums: it is made of constants."""
-    return isinstance(array, np.ndarray) and bool((np.count_nonzero(array, axis=0) <= 1).all())
+    return is_constant(array) and bool((np.count_nonzero(array, axis=0) <= 1).all())
