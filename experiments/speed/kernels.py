@@ -12,7 +12,6 @@ from functools import partial
 from pathlib import Path
 
 import jax
-import jax.numpy as jnp
 from flax import linen as nn
 
 from rnn_compare.cells import CELLS
@@ -43,13 +42,15 @@ def steps_of(name, T, B, F, H):
         params = cell.init(key, carry, x[0])["params"]
         step = cell.step
 
-    def loss(recurrence, params, x):
-        return jnp.sum(jnp.square(recurrence(step, params, x, carry)[0]))
+    def gradients(recurrence, params, x, cotangents):
+        return jax.vjp(lambda params: recurrence(step, params, x, carry)[0], params)[1](cotangents)
 
+    outputs = jax.eval_shape(lambda params: scan.recurrence(step, params, x, carry)[0], params)
+    cotangents = jax.random.normal(jax.random.key(2), outputs.shape)
     for backend in (cpu, scan):
-        gradients = jax.jit(jax.grad(partial(loss, backend.recurrence)))
-        jax.block_until_ready(gradients(params, x))
-        yield lambda gradients=gradients: jax.block_until_ready(gradients(params, x))
+        function = partial(jax.jit(partial(gradients, backend.recurrence)), params, x, cotangents)
+        jax.block_until_ready(function())
+        yield lambda function=function: jax.block_until_ready(function())
 
 
 def measured(name, size):
