@@ -87,6 +87,14 @@ def a_number_for_all(p, carry, x):
     return (0.5 * s + jnp.tanh(h).mean(axis=-1, keepdims=True), h), h * s / jnp.exp(p["v"])
 
 
+@step("v X", "1H")
+def a_number_is_all(p, carry, x):
+    """One number that is the next of states of several widths, and the output."""
+    s, h = carry
+    s = jnp.tanh(s + 0.5 * (h * p["v"]).mean(axis=-1, keepdims=True) + (x @ p["X"]).mean(axis=-1, keepdims=True))
+    return (s, jnp.broadcast_to(s, h.shape)), jnp.broadcast_to(s, h.shape)
+
+
 @step("A B X", "H")
 def low_rank(p, carry, x):
     h = jnp.tanh((carry[0] @ p["A"]) @ p["B"] + x @ p["X"])

@@ -271,7 +271,7 @@ class _Backward(Pass):
             self.copy(source.format(i=i, dim=dim), target.format(i=i, dim=dim), state.width, padded)
 
     def _history(self, i: int) -> str:
-        return f"kept{i}" if i in self.of.separate else f"ys{self.step.outputs.index(self.step.last[i]) or ''}"
+        return f"kept{i}" if i in self.of.separate else f"ys{self.step.output_of(i) or ''}"
 
     def _earlier(self, i: int, at: str, row: str) -> str:
         """Where a state lies that a step was given."""

@@ -91,7 +91,7 @@ class Layout:
         self.adjacent = len(adjacent)
         self.constant = [i for i, node in enumerate(step.last) if node is step.states[i]]
         others = (i for i in range(len(step.last)) if i not in self.constant)
-        self.separate = [i for i in others if step.last[i] not in step.outputs]
+        self.separate = [i for i in others if step.output_of(i) is None]
         widths = [*(node.width for node in (*step.inputs, *step.states, *step.doutputs))]
         widths += [node.width for node in (*self.sums, *self.vectors, *sources)]
         self.names = {width: f"d{i}" for i, width in enumerate(dict.fromkeys(w for w in widths if w > 1))}

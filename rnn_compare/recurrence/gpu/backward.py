@@ -67,7 +67,7 @@ class _Backward(Pass):
             if i in of.constant:
                 body.append(f"const float s{i} = {self.read(f'carry{i}', state.width, 'place')};")
             else:
-                array = f"kept{i}" if i in of.separate else f"ys{step.outputs.index(step.last[i])}"
+                array = f"kept{i}" if i in of.separate else f"ys{step.output_of(i)}"
                 loads.append(Load(f"s{i}", array, state.width, f"carry{i}"))
         loads += [Load(f"dy{i}", f"dys{i}", node.width) for i, node in enumerate(step.doutputs)]
         first, inner, part, moves = self._ahead({load.name for load in loads}) if ahead else self._in_order()

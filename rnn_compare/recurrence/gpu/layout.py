@@ -72,7 +72,7 @@ class Layout:
         self.extras = [m for m in dict.fromkeys(matrix(n) for n in behind if n.op == "product") if m not in known]
         self.constant = [i for i, node in enumerate(step.last) if node is step.states[i]]
         others = (i for i in range(len(step.last)) if i not in self.constant)
-        self.separate = [i for i in others if step.last[i] not in step.outputs]
+        self.separate = [i for i in others if step.output_of(i) is None]
         widest = max(node.width for node in (*forward, *behind, *step.doutputs, *step.states, *step.inputs))
         self.units = 1 << (widest - 1).bit_length()
         self.extra_vectors = [n for n in behind if n.op == "vector" and n not in self.vectors]

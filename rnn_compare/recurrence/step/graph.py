@@ -188,6 +188,13 @@ class Step:
     gradients: dict[Node, Node]
     constants: frozenset[int]
 
+    def output_of(self, state: int) -> int | None:
+        """The output that is a state handed on, and as wide: one number can be the next of states of several widths."""
+        for i, (node, cotangent) in enumerate(zip(self.outputs, self.doutputs, strict=True)):
+            if node is self.last[state] and cotangent.width == self.states[state].width:
+                return i
+        return None
+
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Step) and self.text == other.text
 
