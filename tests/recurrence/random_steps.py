@@ -11,6 +11,7 @@ import hypothesis.strategies as st
 import jax
 import jax.numpy as jnp
 from contract import Model, Shape
+from steps import normalised
 
 
 @jax.custom_jvp
@@ -29,11 +30,6 @@ def straight(x, y):
 
 
 straight.defvjp(lambda x, y: (straight(x, y), (x, y)), lambda kept, d: (d * kept[1], 0.7 * d * jnp.tanh(kept[0])))
-
-
-def normalised(x):
-    x = x - x.mean(axis=-1, keepdims=True)
-    return x * jax.lax.rsqrt((x * x).mean(axis=-1, keepdims=True) + 0.1)
 
 
 def in_heads(x, heads):
@@ -148,7 +144,17 @@ class Written:
 
     def model(self, F, H, K):
         heads = next((n for n in (2, 3, 5) if H % n == 0), 1)
-        sizes = {"F": F, "H": H, "K": K, "1": 1, "2H": 2 * H, "H+F": H + F, "heads": heads, "H/heads": H // heads}
+        sizes = {
+            "F": F,
+            "H": H,
+            "K": K,
+            "1": 1,
+            "2H": 2 * H,
+            "H+F": H + F,
+            "2H+F": 2 * H + F,
+            "heads": heads,
+            "H/heads": H // heads,
+        }
         params = {name: Shape(tuple(sizes[s] for s in shape)) for name, shape in self.params.items()}
         return Model(self.step, params, tuple(sizes[width] for width in self.carry))
 
@@ -204,8 +210,11 @@ def steps(draw, most=8):
         if kind == "repeated":
             return say(f"jnp.repeat({some('H')}, 2, axis=-1) @ {parameter('2H', 'H')}", "H")
         if kind == "joined":
-            row = whole(f"jnp.concatenate([{some('H')}, x], axis=-1)", "H+F")
-            return say(f"{row} @ {parameter('H+F', 'H')}", "H")
+            a = some("H")
+            more = f", jnp.broadcast_to({parameter('H')}, {a}.shape)" if draw(st.booleans()) else ""
+            width = "2H+F" if more else "H+F"
+            row = whole(f"jnp.concatenate([{a}, x{more}], axis=-1)", width)
+            return say(f"{row} @ {parameter(width, 'H')}", "H")
         if kind == "packed":
             terms = [product("2H") for _ in range(draw(st.integers(1, 2)))] + [parameter("2H")]
             first = len(lines)

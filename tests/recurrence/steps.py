@@ -7,6 +7,7 @@ import functools
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from contract import Model, Shape
 from flax import linen as nn
 
@@ -19,6 +20,7 @@ SHAPES = {
     "V2": lambda F, H: (H, H),
     "M": lambda F, H: (H + F, H),
     "W2": lambda F, H: (H, 2 * H),
+    "N": lambda F, H: (2 * H + F + 2, H),
     "v": lambda F, H: (H,),
     "v2": lambda F, H: (2 * H,),
     "vF": lambda F, H: (F,),
@@ -34,6 +36,15 @@ STEPS = {}
 
 def heads_of(H):
     return next((n for n in (2, 3, 5) if H % n == 0), 1)
+
+
+def shifted(x):
+    return jnp.pad(x, ((0, 0), (1, 0)))[:, :-1]
+
+
+def normalised(x):
+    x = x - x.mean(axis=-1, keepdims=True)
+    return x * jax.lax.rsqrt((x * x).mean(axis=-1, keepdims=True) + 0.1)
 
 
 def model(step, params, carry):
@@ -74,8 +85,8 @@ def moved_and_joined(p, carry, x):
     joined = jnp.concatenate([h, x], axis=-1)
     scale = jax.lax.rsqrt(0.1 + (joined * joined).mean(axis=-1, keepdims=True))
     moved = jnp.repeat(h, 2, axis=-1)[:, ::-1] @ p["W2"].T
-    shifted = jnp.sin(jnp.pad(c + number, ((0, 0), (1, 0)))[:, :-1])
-    h = jnp.tanh(0.3 * ((joined * scale) @ p["M"] + moved + shifted) + c[:, ::-1] * p["s"])
+    moved += jnp.sin(shifted(c + number))
+    h = jnp.tanh(0.3 * ((joined * scale) @ p["M"] + moved) + c[:, ::-1] * p["s"])
     return (h, c, jnp.cos(h)), h
 
 
@@ -93,6 +104,51 @@ def a_number_is_all(p, carry, x):
     s, h = carry
     s = jnp.tanh(s + 0.5 * (h * p["v"]).mean(axis=-1, keepdims=True) + (x @ p["X"]).mean(axis=-1, keepdims=True))
     return (s, jnp.broadcast_to(s, h.shape)), jnp.broadcast_to(s, h.shape)
+
+
+@step("V X s v M", "1H")
+def sums_with_a_number(p, carry, x):
+    """Over the units, of a row and of one number for all of them; the number is turned and shifted as a row, too."""
+    n, h = carry
+    h = jnp.tanh(h @ p["V"] + x @ p["X"])
+    total = (h + p["s"]).mean(axis=-1, keepdims=True) + (n - h * p["v"]).mean(axis=-1, keepdims=True)
+    row = jnp.broadcast_to(jnp.tanh(n), h.shape)
+    row = row[:, ::-1] + 0.1 * shifted(row @ jnp.ones((h.shape[1], 1)) * row)
+    joined = jnp.concatenate([row, x], axis=-1)
+    joined = 0.3 * jnp.where(np.array(True), total, joined) + joined**0 * jnp.sin(joined)
+    return (0.3 * jnp.tanh(total), 0.5 * jnp.tanh(joined @ p["M"])), h
+
+
+@step("V v s N", "H")
+def joined_with_parameters(p, carry, x):
+    (h,) = carry
+    of_parameters = (jnp.broadcast_to(p[name], (x.shape[0], width)) for name, width in (("v", h.shape[1]), ("s", 1)))
+    joined = jnp.concatenate([*of_parameters, jnp.full((x.shape[0], 1), 0.7), h @ p["V"], x], axis=-1)
+    h = jnp.tanh(normalised(joined) @ p["N"] + joined @ p["N"])
+    return (h,), h
+
+
+@jax.custom_vjp
+def spread(s, like):
+    return jnp.broadcast_to(jnp.sin(s), like.shape)
+
+
+def _spread_back(kept, d):
+    s, like = kept
+    up = jnp.repeat(like, 2, axis=-1)  # of a width that only the backward pass has
+    d = d * jnp.linspace(0.5, 1.5, d.shape[-1]) / jnp.sqrt(1 + (d * d).sum(axis=-1, keepdims=True))
+    return d.sum(axis=-1, keepdims=True) * jnp.cos(s), 0.1 * d * jnp.tanh(up).mean(axis=-1, keepdims=True)
+
+
+spread.defvjp(lambda s, like: (spread(s, like), (s, like)), _spread_back)
+
+
+@step("V X", "1H")
+def own_derivatives(p, carry, x):
+    """A function that spreads one number, with a derivative of its own that knows numbers and a width of its own."""
+    s, h = carry
+    h = jnp.tanh(h @ p["V"] + x @ p["X"] + spread(s, h) * h)
+    return (0.5 * s + jnp.sin(h).mean(axis=-1, keepdims=True), h), h
 
 
 @step("A B X", "H")

@@ -130,10 +130,16 @@ def close(path, ours, exact):
     assert error <= ALLOWED * scale, f"{jax.tree_util.keystr(path)}: {error:.2e} of {scale:.2e}"
 
 
+OF_NUMBERS = "a_number_is_all", "sums_with_a_number", "joined_with_parameters", "own_derivatives"
+
+
 @pytest.mark.parametrize(("F", "H"), [(2, 5), pytest.param(1, 1, marks=pytest.mark.slow)])
 @pytest.mark.parametrize(
     "name",
-    [name if name in [*list(STEPS)[::2], "slstm"] else pytest.param(name, marks=pytest.mark.slow) for name in MODELS],
+    [
+        name if name in [*list(STEPS)[::2], *OF_NUMBERS, "slstm"] else pytest.param(name, marks=pytest.mark.slow)
+        for name in MODELS
+    ],
 )
 def test_graphs_of_assorted_steps(name, F, H):
     hold(MODELS[name](F, H), 4, F)

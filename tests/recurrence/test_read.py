@@ -150,6 +150,30 @@ def test_carries_and_outputs_of_other_forms():
     assert refused(lambda p, h, x: (h, jnp.concatenate([h, x], axis=-1))).startswith("rows are joined, and neither")
 
 
+def test_no_carry():
+    assert refused(lambda p, h, x: ((), jnp.tanh(x @ p)), carry=()) == "there is no carry"
+
+
+def test_a_product_that_is_given_out_and_taken_apart():
+    def step(p, h, x):
+        z = h @ p["W"]
+        a, b = jnp.split(z, 2, axis=-1)
+        return jnp.tanh(a) * b + x, jnp.sin(z)
+
+    wide, _ = read(step, {"W": jnp.ones((H, 2 * H))}, ROWS, X)
+    assert [node.width for node in wide.outputs] == [2 * H]
+
+
+def test_many_functions_of_a_row_are_taken_apart_once():
+    def deep(p, h, x):
+        z = h @ p
+        for _ in range(40):
+            z = 0.3 * z + 0.3 * jnp.sin(z) * z
+        return jnp.tanh(jnp.pad(z[:, :2], ((0, 0), (0, H - 2))) + x)
+
+    assert len(read(output(deep), jnp.ones((H, H)), ROWS, X)[0].text.splitlines()) < 1000
+
+
 def test_no_kernel_is_compiled_to_find_out(monkeypatch):
     def compile_(*_):
         raise AssertionError("compiled")
@@ -188,6 +212,19 @@ def test_a_gradient_that_is_reversed_and_no_more():
     reverse.defvjp(lambda x: (x, None), lambda _, d: (-d,))
     step = output(lambda p, h, x: jnp.tanh(reverse(h) @ p["V"] + x) + 0.5 * reverse(h))
     hold(Model(step, {"V": Shape((H, H))}, H), "cpu", 4, 3, H)
+
+
+def test_a_derivative_of_what_is_not_computed():
+    """A parameter would be in the backward pass alone; for a state, nothing is missing."""
+
+    @jax.custom_vjp
+    def straight(hard, soft):
+        return hard
+
+    straight.defvjp(lambda hard, soft: (hard, None), lambda _, d: (jnp.zeros_like(d), d))
+    message = "a function's own derivative is handed to parameters that it does not read"
+    assert refused(output(lambda p, h, x: straight(jnp.sign(x), jnp.tanh(h @ p)))) == message
+    read(output(lambda p, h, x: straight(jnp.sign(x), h) + jnp.sin(h @ p)), jnp.ones((H, H)), ROWS, X)
 
 
 @pytest.mark.slow

@@ -44,9 +44,11 @@ class Kernels:
         return packed + [jnp.asarray(arrays[vector.value]) for vector in self.layout.vectors]
 
     def extras(self, arrays: dict[int, jax.Array]) -> Arrays:
-        """The weights that only a backward pass multiplies with."""
-        given = ((jnp.asarray(arrays[array]), transposed) for array, transposed in (n.value for n in self._extras))
-        return [array.T if transposed else array for array, transposed in given]
+        """The weights and vectors that only a backward pass reads."""
+        named = (node.value if node.op == "product" else (node.value, False) for node in self._extras)
+        return [
+            jnp.asarray(arrays[array]).T if transposed else jnp.asarray(arrays[array]) for array, transposed in named
+        ]
 
     def outputs(self, keep: bool, x: Arrays, ends: Arrays, carry: Arrays, weights: Arrays) -> Arrays:
         """Kept are the states after each step that are none of the outputs."""

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 from rnn_compare.recurrence.cpu.layout import MOST_COLUMNS, ONE, Layout, alike
 from rnn_compare.recurrence.cpu.source import Kernel, Pass, maker_of, packed_size, tuple_of, words
-from rnn_compare.recurrence.step.graph import LEAVES, Node, uses
+from rnn_compare.recurrence.step.graph import LEAVES, Node, ancestors, uses
 from rnn_compare.recurrence.step.stages import CHEAP, Schedule, Stage, Sum, sums
 
 
@@ -55,10 +55,14 @@ class _Backward(Pass):
         }
         products = [p for node in back for p in found[node].products]
         self.extras = [p for p in products if not (p.value[1] and (p.inputs[0], p.value[0]) in self._by_product)]
+        taken = {*forward, *given, *layout.vectors}
+        read = ancestors(roots.values(), taken)
+        self.extras += [node for node in read if node.op == "vector" and node not in taken]
         inputs, others = layout.backward_results[: len(wanted)], layout.backward_results[len(wanted) :]
         results = [array for array, want in zip(inputs, wanted, strict=True) if want] + others
         self._vectors = list(alike(layout.learnt[1], lambda vector: vector[1].width))
         super().__init__(layout, layout.backward_operands(self.extras), results)
+        self.where |= {n: (f"packed_extra{i}", "", True) for i, n in enumerate(self.extras) if n.op == "vector"}
 
     def sums_read(self, node: Node) -> Sum | None:
         column = self.of.sums.get(node) or self.schedule.found.get(node)
@@ -224,6 +228,9 @@ class _Backward(Pass):
         self._added = {column.node for column in self.schedule.direct.values() if column.rest}
         self._back = [(column, list(self._terms(column))) for column in back]
         self.weights_scratch()
+        self.scratch += [
+            (f"packed_extra{i}", of.units(node.width)) for i, node in enumerate(self.extras) if node.op == "vector"
+        ]
         for i, (column, groups) in enumerate(self._back):
             for j, (width, terms) in enumerate(groups):
                 size = packed_size(of, of.dim(width), len(terms), column.node.width)
@@ -245,6 +252,9 @@ class _Backward(Pass):
 
     def _pack_back(self) -> None:
         of = self.of
+        for i, node in enumerate(self.extras):
+            if node.op == "vector":
+                self.out(f"pack_vector(extra{i}, {words(of.dim(node.width))}, packed_extra{i})")
         for i, (column, groups) in enumerate(self._back):
             target = of.dim(column.node.width)
             for j, (width, terms) in enumerate(groups):

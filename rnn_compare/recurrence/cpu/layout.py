@@ -94,6 +94,7 @@ class Layout:
         self.separate = [i for i in others if step.output_of(i) is None]
         widths = [*(node.width for node in (*step.inputs, *step.states, *step.doutputs))]
         widths += [node.width for node in (*self.sums, *self.vectors, *sources)]
+        widths += [node.width for node in ancestors([*step.dstates, *step.dinputs, *step.gradients.values()])]
         self.names = {width: f"d{i}" for i, width in enumerate(dict.fromkeys(w for w in widths if w > 1))}
         finals: dict[Place, Node] = {("last", i): node for i, node in enumerate(step.last)}
         finals |= {("output", i): node for i, node in enumerate(step.outputs)}
@@ -167,14 +168,15 @@ class Layout:
         """Operands of the backward pass: those of the forward pass, its output, what it kept, and cotangents.
 
         Args:
-            extras: products of the backward pass whose weights are no part of the segments.
+            extras: products and vectors of the backward pass that are no part of the segments.
         """
         count = len(self.step.outputs)
         ys, others = self.results[:count], self.results[count:]
         last, kept = others[: len(self.step.states)], others[len(self.step.states) :]
         arrays = [*self.operands, *ys, *kept, *(Array(f"d{array.name}", array.shape) for array in ys + last)]
         return arrays + [
-            Array(f"extra{i}", (self.dim(p.inputs[0].width), self.dim(p.width))) for i, p in enumerate(extras)
+            Array(f"extra{i}", (*(self.dim(row.width) for row in node.inputs), self.dim(node.width)))
+            for i, node in enumerate(extras)
         ]
 
     @functools.cached_property

@@ -39,7 +39,7 @@ class Kernel:
         sizes: names and what each is, in terms of those before it.
         share: floats of the workspace that each task takes, in words.
         scratch: floats of scratch memory, in words.
-        extras: products whose weights are operands besides those of the forward pass.
+        extras: products and vectors whose arrays are operands besides those of the forward pass.
     """
 
     source: str

@@ -38,8 +38,9 @@ class Problem:
     def __init__(self, step: StepFunction, params: Any, carry: Any, x: Any) -> None:
         states, self.carry = jax.tree.flatten(carry)
         inputs, self.inputs = jax.tree.flatten(x)
-        if not inputs:
-            raise UnsupportedError("there is no input")
+        for name, leaves in (("input", inputs), ("carry", states)):
+            if not leaves:
+                raise UnsupportedError(f"there is no {name}")
         for leaf in (*states, *inputs, *jax.tree.leaves(params)):
             if leaf.dtype != jnp.float32:
                 raise UnsupportedError(f"a kernel computes in float32, and was given {leaf.dtype}")
@@ -113,6 +114,9 @@ class Problem:
         dout = [graph.leaf("cotangent", aval.shape[1], i) for i, aval in enumerate(avals)]
         found = cotangents(tracer, zip(out, dout, strict=True))
         gradients = {node: found.get(node, zero) for node in ancestors(out) if node.op in ("product", "vector")}
+        lost = [node for node in found if node not in gradients and arrays_of(node)]
+        if any(not is_constant(tracer.arrays[number]) for node in lost for number in arrays_of(node)):
+            raise UnsupportedError("a function's own derivative is handed to parameters that it does not read")
         dstates, dinputs = ([found.get(node, zero) for node in given] for given in (states, inputs))
         rows = {
             "last": out[: self._count],

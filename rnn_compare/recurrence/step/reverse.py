@@ -26,7 +26,7 @@ def cotangents(tracer: Tracer, seeds: Iterable[tuple[Node, Node]]) -> dict[Node,
     """
     reverse = _Reverse(tracer)
     for node, cotangent in seeds:
-        reverse.add(node, cotangent)
+        reverse.add(node, cotangent, cotangent.width)
     for node in reversed(reverse.order(list(reverse.found))):
         if node in reverse.found:
             if node.op in ("product", *LEAVES):
@@ -62,12 +62,14 @@ class _Reverse:
             visit(root)
         return list(behind)
 
-    def add(self, node: Node, cotangent: Node) -> None:
-        """Adds to the cotangent of a node."""
+    def add(self, node: Node, cotangent: Node, units: int) -> None:
+        """Adds to a node's cotangent what so many units hand back: a number for each, or one that stands for all."""
         if is_constant(cotangent, 0) or node.op == "constant":
             return
         if node.width == 1 and cotangent.width > 1:
-            cotangent = self._tracer.multiply(cotangent, np.ones((cotangent.width, 1), np.float32))
+            cotangent = self._tracer.multiply(cotangent, np.ones((units, 1), np.float32))
+        elif node.width == 1 and units > 1:
+            cotangent = self._graph.pointwise("mul", self._graph.constant(units), cotangent)
         if node in self.found:
             cotangent = self._graph.pointwise("add", self.found[node], cotangent)
         self.found[node] = cotangent
@@ -78,17 +80,17 @@ class _Reverse:
             (row,), (array, transposed) = node.inputs, node.value
             same = same_number(self._tracer.arrays[array]) if node.width == 1 else None
             if same is None:
-                self.add(row, self._graph.product(cotangent, array, not transposed, row.width))
+                self.add(row, self._graph.product(cotangent, array, not transposed, row.width), row.width)
             else:  # a sum over the units: what one number gets stands for every unit
-                self.add(row, self._graph.pointwise("mul", self._graph.constant(same), cotangent))
+                self.add(row, self._graph.pointwise("mul", self._graph.constant(same), cotangent), row.width)
         elif node.op == "custom":
             self._custom(node, cotangent)
         elif node.op == "add":
             for input_ in node.inputs:
-                self.add(input_, cotangent)
+                self.add(input_, cotangent, node.width)
         elif node.op == "tanh":  # as JAX's own rule, in half the operations
             rest = self._graph.pointwise("sub", self._graph.constant(1), self._graph.pointwise("mul", node, node))
-            self.add(node.inputs[0], self._graph.pointwise("mul", cotangent, rest))
+            self.add(node.inputs[0], self._graph.pointwise("mul", cotangent, rest), node.width)
         elif node.inputs and node.op not in BOOLEAN:
             self._pointwise(node, cotangent)
 
@@ -136,4 +138,4 @@ class _Reverse:
         results = self._tracer.run(closed.jaxpr, closed.consts, given)
         chosen = [operand for operand, is_real in zip(operands, real, strict=True) if is_real]
         for operand, result in zip(chosen, results, strict=True):
-            self.add(operand.node, self._tracer.node(result, operand))
+            self.add(operand.node, self._tracer.node(result, operand), int(np.prod(operand.units)))

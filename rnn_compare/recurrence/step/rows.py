@@ -23,6 +23,7 @@ class Rows:
         self.graph = Graph()
         self.arrays: list[Any] = []
         self._parts: dict[tuple[int, ...], Any] = {}
+        self._taken: dict[tuple[Node, int, int], Node] = {}
 
     def vector(self, array: Any) -> Node:
         """An array of the parameters as a node."""
@@ -39,10 +40,12 @@ class Rows:
             return functools.reduce(lambda a, b: graph.pointwise("add", a, b), terms)
         if node.op == "constant":
             return self.vector(np.full(matrix.shape[0], node.value, np.float32) @ matrix)
-        if self._is_chained(node, matrix):
-            return self.multiply(node.inputs[0], self._chain(node.value[0], matrix))
         if node.width == 1 and matrix.shape[0] > 1:
             matrix = matrix.sum(axis=0, keepdims=True)
+        if node.op == "vector":
+            return self.vector(self._chain(node.value, matrix))
+        if self._is_chained(node, matrix):
+            return self.multiply(node.inputs[0], self._chain(node.value[0], matrix))
         if matrix.dtype != jnp.float32:
             raise UnsupportedError(f"a product's weights are {matrix.dtype}")
         return graph.product(node, self._number(matrix), False, matrix.shape[1])
@@ -51,6 +54,12 @@ class Rows:
         """Some neighbouring units of a row."""
         if (start, stop) == (0, node.width) or node.width == 1:
             return node
+        key = node, start, stop
+        if key not in self._taken:
+            self._taken[key] = self._take(node, start, stop)
+        return self._taken[key]
+
+    def _take(self, node: Node, start: int, stop: int) -> Node:
         if is_plain_product(node):
             return self.multiply(node.inputs[0], self._part(node.value[0], start, stop))
         if node.op == "vector":
@@ -83,7 +92,8 @@ class Rows:
             return function(*nodes)
         ends = itertools.accumulate(part.width for part in joined.inputs)
         bounds = [(end - part.width, end) for part, end in zip(joined.inputs, ends, strict=True)]
-        return self.graph.concat(self.by_part([self.take(n, *part) for n in nodes], function) for part in bounds)
+        parts = (self.by_part([self.take(node, *part) for node in nodes], function) for part in bounds)
+        return self.graph.concat(self.widened(n, stop - start) for n, (start, stop) in zip(parts, bounds, strict=True))
 
     def in_parts(self, roots: list[Node]) -> list[Node]:
         """The same results, of products that are made of those of their parts that are there anyway.
@@ -112,7 +122,7 @@ class Rows:
             else:
                 apply = functools.partial(self.graph.pointwise, node.op, value=node.value)
                 new[node] = self.by_part(inputs, apply)
-        return [new[root] for root in roots]
+        return roots if any(new[root].op == "concat" for root in roots) else [new[root] for root in roots]
 
     def _is_chained(self, node: Node, matrix: Any) -> bool:
         """Whether a node is better multiplied as what it is a product of, as one of both only moves units."""

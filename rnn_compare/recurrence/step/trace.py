@@ -119,7 +119,8 @@ class Tracer(Rows):
         results = self.run(inner.jaxpr, inner.consts, operands)
         for place, result in enumerate(results):
             if isinstance(result, Value) and result.node.op != "constant":
-                node = self.graph.pointwise("custom", result.node, value=len(self.rules))
+                node = self.widened(result.node, int(np.prod(result.units)))
+                node = self.graph.pointwise("custom", node, value=len(self.rules))
                 self.rules[node] = eqn, place, operands
                 results[place] = dataclasses.replace(result, node=node)
         return results
