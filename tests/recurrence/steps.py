@@ -108,7 +108,7 @@ def a_number_is_all(p, carry, x):
 
 @step("V X s v M", "1H")
 def sums_with_a_number(p, carry, x):
-    """Over the units, of a row and of one number for all of them; the number is turned and shifted as a row, too."""
+    """Over the units, of a row and of one number for all of them, which is turned as a row, too. Behind them is 0 / 0."""
     n, h = carry
     h = jnp.tanh(h @ p["V"] + x @ p["X"])
     total = (h + p["s"]).mean(axis=-1, keepdims=True) + (n - h * p["v"]).mean(axis=-1, keepdims=True)
@@ -116,7 +116,7 @@ def sums_with_a_number(p, carry, x):
     row = row[:, ::-1] + 0.1 * shifted(row @ jnp.ones((h.shape[1], 1)) * row)
     joined = jnp.concatenate([row, x], axis=-1)
     joined = 0.3 * jnp.where(np.array(True), total, joined) + joined**0 * jnp.sin(joined)
-    return (0.3 * jnp.tanh(total), 0.5 * jnp.tanh(joined @ p["M"])), h
+    return (0.3 * jnp.tanh(total), 0.5 * jnp.tanh(joined @ p["M"])), h * n / jnp.exp(p["v"])
 
 
 @step("V v s N", "H")

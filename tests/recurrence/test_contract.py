@@ -46,7 +46,6 @@ def test_values_and_gradients(name, backend, T, B, F, H, runs):
     [
         "sum_that_is_multiplied",
         "moved_and_joined",
-        "a_number_for_all",
         "sums_with_a_number",
         *(pytest.param(name, marks=pytest.mark.slow) for name in ("relatives", "flax.OptimizedLSTMCell")),
     ],
