@@ -108,7 +108,7 @@ def a_number_is_all(p, carry, x):
 
 @step("V X s v M", "1H")
 def sums_with_a_number(p, carry, x):
-    """Over the units, of a row and of one number for all of them, which is turned as a row, too. Behind them is 0 / 0."""
+    """Over the units, of a row and of one number for all, which is turned as a row, too. Behind the units is 0 / 0."""
     n, h = carry
     h = jnp.tanh(h @ p["V"] + x @ p["X"])
     total = (h + p["s"]).mean(axis=-1, keepdims=True) + (n - h * p["v"]).mean(axis=-1, keepdims=True)
