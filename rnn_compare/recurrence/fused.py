@@ -4,8 +4,9 @@ A target is a function of a step's graph that makes `Kernels` of it. Their deriv
 kernels, forward and again by the scan.
 """
 
+import contextlib
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, Protocol
 
 import jax
@@ -109,13 +110,23 @@ def recurrence(
 
 def problem_of(step: StepFunction, params: Any, x: Any, carry: Any) -> Problem:
     """The step traced, of inputs [T, B, F]; only shapes and types are read."""
-    return Problem(step, params, carry, jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape[1:], a.dtype), x))
+    with _short_enough():
+        return Problem(step, params, carry, jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape[1:], a.dtype), x))
+
+
+@contextlib.contextmanager
+def _short_enough() -> Iterator[None]:
+    try:
+        yield
+    except RecursionError:
+        raise UnsupportedError("the step is too long a chain of functions") from None
 
 
 def _operands(target: Target, problem: Problem, arrays: Arrays, ending: bool = False) -> tuple[Kernels, Arrays, Arrays]:
     """The kernels of a step, and their operands that are made of the parameters."""
-    graph, named = problem.read(arrays)
-    kernels = target(graph, ending)
+    with _short_enough():
+        graph, named = problem.read(arrays)
+        kernels = target(graph, ending)
     return kernels, kernels.weights(named), kernels.extras(named)
 
 

@@ -143,6 +143,25 @@ def _spread_back(kept, d):
 spread.defvjp(lambda s, like: (spread(s, like), (s, like)), _spread_back)
 
 
+@jax.custom_vjp
+def read_only(a, b):
+    return a * 1.0
+
+
+read_only.defvjp(lambda a, b: (a * 1.0, b), lambda b, d: (0.5 * d + 0.1 * b, jnp.zeros_like(b)))
+
+
+@step("V M v", "HH")
+def masks(p, carry, x):
+    """Truth values as numbers, numbers as truth values, constant ones; a cotangent that is a state."""
+    h, c = carry
+    z = h @ p["V"]
+    row = jnp.concatenate([(z > 0) * z, jnp.where(x[:, :1] > 0.3, 0.5, x)], axis=-1)
+    keep = jnp.where(np.arange(h.shape[1]) % 3 > 0, h, 0.2) * (c > 0).astype(c.dtype)
+    h = 0.5 * jnp.tanh(row @ p["M"] + keep + read_only(z, c)) + jnp.where(c.astype(bool), 0.1, 0.7) * p["v"]
+    return (h, 0.5 * jnp.sin(c) + 0.1 * h), h
+
+
 @step("V X", "1H")
 def own_derivatives(p, carry, x):
     """A function that spreads one number, with a derivative of its own that knows numbers and a width of its own."""

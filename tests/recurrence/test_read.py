@@ -1,5 +1,6 @@
 """What a step becomes: what is refused, with which words, and what the graph and its arrays are."""
 
+import functools
 import re
 
 import jax
@@ -148,6 +149,58 @@ def test_carries_and_outputs_of_other_forms():
     assert refused(lambda p, h, x: (h, h.sum(axis=-1))) == one
     assert refused(lambda p, h, x: (h, h.reshape(-1, 2, 2))) == one
     assert refused(lambda p, h, x: (h, jnp.concatenate([h, x], axis=-1))).startswith("rows are joined, and neither")
+
+
+@jax.custom_vjp
+def handed_on(a, b):
+    return a
+
+
+handed_on.defvjp(lambda a, b: (a, None), lambda _, d: (0.3 * d, d))
+
+
+@jax.custom_vjp
+def constant(a):
+    return jnp.zeros_like(a)
+
+
+constant.defvjp(lambda a: (constant(a), a), lambda a, d: (d * jnp.cos(a),))
+
+
+@jax.custom_vjp
+def two(a, b):
+    return a, b
+
+
+two.defvjp(lambda a, b: ((a, b), None), lambda _, d: d)
+
+
+@pytest.mark.parametrize(
+    ("why", "function"),
+    {
+        "a function's own derivative is handed to a part of a sum": lambda p, h, x: handed_on((z := h @ p) + x @ p, z),
+        "a function with a derivative of its own has a constant result": lambda p, h, x: h @ p + constant(x),
+        "a function of several results has a custom_vjp": lambda p, h, x: sum(two(h @ p, x)),
+        "select_n makes truth values": lambda p, h, x: jnp.where(jnp.where(x > 0, h > 1, h < 0), h @ p, x),
+        "rev makes truth values": lambda p, h, x: jnp.where((x > 0)[:, ::-1], h @ p, x),
+        "the step is too long a chain": lambda p, h, x: functools.reduce(lambda z, _: jnp.sin(z) + z, range(2000), h),
+    }.items(),
+)
+def test_what_would_be_computed_wrongly(why, function):
+    sequence = jax.ShapeDtypeStruct((5, B, H), jnp.float32)
+    assert cpu.why_not(output(function), FLOATS, sequence, ROWS).startswith(why)
+
+
+def test_truth_values_that_are_not_of_float32():
+    assert refused(lambda p, h, x: (h, h > 0)) == "the step gives out bool"
+    assert refused(output(lambda p, h, x: h), carry=jax.ShapeDtypeStruct((B, 0), jnp.float32)).endswith("has no units")
+
+
+def test_parameters_that_are_numbers_of_python():
+    step = output(lambda p, h, x: jnp.tanh(p["s"] * h + x))
+    sequence = jax.ShapeDtypeStruct((5, B, H), jnp.float32)
+    assert cpu.why_not(step, {"s": 0.5}, sequence, ROWS) is None
+    assert cpu.why_not(step, {"s": 2}, sequence, ROWS) == "a kernel computes in float32, and was given int32"
 
 
 def test_no_carry():
@@ -341,4 +394,4 @@ def test_what_knows_the_number_of_sequences():
     )
     for rows in (jnp.ones((B, H)), np.ones((B, H), np.float32)):
         why = refused(output(lambda p, h, x, rows=rows: jnp.tanh(h @ p) + rows))
-        assert why.startswith("it cannot be traced with a batch of 5: ")
+        assert why.startswith("it cannot be traced with a batch of 113: ")

@@ -179,7 +179,8 @@ class _Backward(Pass):
             gradient = step.gradients[of.sums[node].products[0]]
             if gradient.op != "constant" and gradient not in self._source_of:
                 self._source_of[gradient] = "columns", "column_floats", self._dsum[i], node.width
-                self.where.setdefault(gradient, ("columns_row", self._dsum[i], True))
+                if gradient.op not in LEAVES:  # which are read where they are
+                    self.where.setdefault(gradient, ("columns_row", self._dsum[i], True))
         for i, vector in of.learnt[1]:
             self._block_columns.append((f"g{i}", vector.width))
             self.places["dvector", i] = "columns_row", f"g{i}", True, vector.width

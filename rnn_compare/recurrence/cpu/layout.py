@@ -5,7 +5,7 @@ import functools
 from collections.abc import Callable, Iterable, Iterator
 from typing import TypeVar
 
-from rnn_compare.recurrence.step.graph import Node, Step, ancestors
+from rnn_compare.recurrence.step.graph import Node, Step, UnsupportedError, ancestors
 from rnn_compare.recurrence.step.stages import Place, Schedule, Stage, Sum, sums
 
 MOST_COLUMNS = 4  # of a product: with the rows of a tile they have to stay in registers
@@ -80,6 +80,10 @@ class Layout:
         self.step, self.ending = step, ending
         roots = [*step.last, *step.outputs]
         self.sums = sums(roots)
+        for column in self.sums.values():
+            parts = (*column.products, *column.vectors)
+            if len({step.gradients[part] for part in parts if part.width == column.node.width}) > 1:
+                raise UnsupportedError("a function's own derivative is handed to a part of a sum")
         self.index = {node: i for i, node in enumerate(self.sums)}
         taken = {vector for column in self.sums.values() for vector in column.vectors}
         self.vectors = [node for node in ancestors(roots) if node.op == "vector" and node not in taken]

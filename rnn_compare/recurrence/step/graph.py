@@ -17,6 +17,7 @@ import dataclasses
 from collections.abc import Callable, Iterable
 from typing import Any
 
+BOOLEAN = ("lt", "le", "gt", "ge", "eq", "ne", "and", "or", "not")  # nodes that are true or false: 1 or 0
 LEAVES = ("state", "input", "vector", "constant", "cotangent")
 
 

@@ -42,18 +42,20 @@ class Problem:
             if not leaves:
                 raise UnsupportedError(f"there is no {name}")
         for leaf in (*states, *inputs, *jax.tree.leaves(params)):
-            if leaf.dtype != jnp.float32:
-                raise UnsupportedError(f"a kernel computes in float32, and was given {leaf.dtype}")
+            if jnp.result_type(leaf) != jnp.float32:
+                raise UnsupportedError(f"a kernel computes in float32, and was given {jnp.result_type(leaf)}")
         if wrong := [leaf.shape for leaf in (*states, *inputs) if leaf.ndim != 2]:
             raise UnsupportedError(f"a carry or an input is not [batch, units] but {wrong[0]}")
         if len({leaf.shape[0] for leaf in (*states, *inputs)}) > 1:
             raise UnsupportedError("carry and inputs are of several batches")
         self._widths = [leaf.shape[1] for leaf in (*states, *inputs)]
         self._count = len(states)
+        if min(self._widths) == 0:
+            raise UnsupportedError("a carry or an input has no units")
         if max(self._widths) > MOST_UNITS:
             raise UnsupportedError(f"{max(self._widths)} units are more than {MOST_UNITS}")
-        largest = max(self._widths + [n for leaf in jax.tree.leaves(params) for n in leaf.shape])
-        self._batch = batch_size(largest)
+        largest = max(self._widths + [n for leaf in jax.tree.leaves(params) for n in jnp.shape(leaf)])
+        self._batch = batch_size(3 * largest + 100)  # rows that the step joins or pads are wider than its parameters
 
         def traced(batch: int) -> ClosedJaxpr:
             rows = [jax.ShapeDtypeStruct((batch, width), jnp.float32) for width in self._widths]
@@ -63,7 +65,7 @@ class Problem:
             )
             try:
                 closed, (last, y) = jax.make_jaxpr(step, return_shape=True)(params, *given)
-            except TypeError as error:
+            except (TypeError, ValueError) as error:
                 if batch == inputs[0].shape[0]:
                     raise
                 raise UnsupportedError(f"it cannot be traced with a batch of {batch}: {error}") from None
@@ -104,6 +106,8 @@ class Problem:
         given = [Value(node, (batch, node.width), 0) for node in nodes]
         results = tracer.run(jaxpr, arrays[:count], [*arrays[count:], *given])
         avals = [var.aval for var in jaxpr.outvars]
+        if wrong := [aval.dtype for aval in avals if aval.dtype != jnp.float32]:
+            raise UnsupportedError(f"the step gives out {wrong[0]}")
         if len(avals) == len(states) or any(a.ndim != 2 or a.shape[0] != batch for a in avals):
             raise UnsupportedError("the step's outputs are not arrays [batch, units]")
         zero = graph.constant(0)

@@ -11,10 +11,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from rnn_compare.recurrence.step.graph import LEAVES, Node, UnsupportedError, is_constant
+from rnn_compare.recurrence.step.graph import BOOLEAN, LEAVES, Node, UnsupportedError, is_constant
 from rnn_compare.recurrence.step.trace import Tracer, Value, bind, dtype_of, shape_of
-
-BOOLEAN = frozenset(["lt", "le", "gt", "ge", "eq", "ne", "and", "or", "not"])
 
 
 def cotangents(tracer: Tracer, seeds: Iterable[tuple[Node, Node]]) -> dict[Node, Node]:
@@ -85,6 +83,11 @@ class _Reverse:
                 self.add(row, self._graph.pointwise("mul", self._graph.constant(same), cotangent), row.width)
         elif node.op == "custom":
             self._custom(node, cotangent)
+        elif node.op == "concat":  # what only a function's own derivative reads
+            start = 0
+            for part in node.inputs:
+                self.add(part, self._tracer.take(cotangent, start, start + part.width), part.width)
+                start += part.width
         elif node.op == "add":
             for input_ in node.inputs:
                 self.add(input_, cotangent, node.width)

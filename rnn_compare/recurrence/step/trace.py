@@ -17,7 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.extend.core import ClosedJaxpr, DebugInfo, Jaxpr, JaxprEqn, Literal, jaxpr_as_fun
 
-from rnn_compare.recurrence.step.graph import Node, UnsupportedError
+from rnn_compare.recurrence.step.graph import BOOLEAN, Node, UnsupportedError
 from rnn_compare.recurrence.step.rows import Rows
 
 # Primitives that act on each number by itself; what a target cannot compute it refuses.
@@ -104,10 +104,18 @@ class Tracer(Rows):
         if name in CUSTOM:
             return self._custom(eqn, operands)
         if name in POINTWISE:
-            return [self._pointwise(eqn, operands)]
+            return self._checked(eqn, [self._pointwise(eqn, operands)])
         if name in LINEAR:
-            return self._linear(eqn, operands)
+            return self._checked(eqn, self._linear(eqn, operands))
         raise UnsupportedError(f"there is no kernel for the primitive {name}")
+
+    def _checked(self, eqn: JaxprEqn, results: list[Any]) -> list[Any]:
+        """The results; what is true or false is made by what JAX knows to make that."""
+        for var, result in zip(eqn.outvars, results, strict=True):
+            parts = result.node.inputs if result.node.op == "concat" else (result.node,)
+            if dtype_of(var) == jnp.bool_ and any(node.op not in (*BOOLEAN, "constant") for node in parts):
+                raise UnsupportedError(f"{eqn.primitive.name} makes truth values")
+        return results
 
     def _inlined(self, eqn: JaxprEqn, operands: list[Any]) -> list[Any]:
         inner = eqn.params[INLINED[eqn.primitive.name]]
@@ -116,13 +124,18 @@ class Tracer(Rows):
 
     def _custom(self, eqn: JaxprEqn, operands: list[Any]) -> list[Any]:
         inner = eqn.params[CUSTOM[eqn.primitive.name]]
+        if eqn.primitive.name == "custom_vjp_call" and len(eqn.outvars) > 1:
+            raise UnsupportedError("a function of several results has a custom_vjp, which may mix their cotangents")
         results = self.run(inner.jaxpr, inner.consts, operands)
+        varying = any(isinstance(operand, Value) and operand.node.op != "constant" for operand in operands)
         for place, result in enumerate(results):
             if isinstance(result, Value) and result.node.op != "constant":
                 node = self.widened(result.node, int(np.prod(result.units)))
                 node = self.graph.pointwise("custom", node, value=len(self.rules))
                 self.rules[node] = eqn, place, operands
                 results[place] = dataclasses.replace(result, node=node)
+            elif varying:
+                raise UnsupportedError("a function with a derivative of its own has a constant result")
         return results
 
     # Pointwise primitives.
@@ -141,7 +154,9 @@ class Tracer(Rows):
 
     def _apply(self, eqn: JaxprEqn, *nodes: Node) -> Node:
         name, graph = eqn.primitive.name, self.graph
-        if name in ("convert_element_type", "copy", "reshard"):
+        if name == "convert_element_type":
+            return self._converted(nodes[0], dtype_of(eqn.invars[0]), dtype_of(eqn.outvars[0]))
+        if name in ("copy", "reshard"):
             return nodes[0]
         if name == "add_any":
             name = "add"
@@ -162,6 +177,15 @@ class Tracer(Rows):
             with jax.ensure_compile_time_eval():
                 return graph.constant(getattr(jax.lax, name)(*(np.float32(node.value) for node in nodes)))
         return graph.pointwise(name, *nodes)
+
+    def _converted(self, node: Node, before: Any, after: Any) -> Node:
+        """Numbers as truth values, or truth values as numbers."""
+        graph = self.graph
+        if before == after or node.op == "constant":
+            return node
+        if after == jnp.bool_:
+            return graph.pointwise("ne", node, graph.constant(0))
+        return graph.pointwise("select_n", node, graph.constant(0), graph.constant(1)) if before == jnp.bool_ else node
 
     def _power(self, x: Node, exponent: int) -> Node:
         graph = self.graph
@@ -188,6 +212,8 @@ class Tracer(Rows):
         operand = operand.reshape(-1)
         if isinstance(operand, np.ndarray) and (operand == operand[0]).all():
             return self.graph.constant(operand[0])
+        if operand.dtype == jnp.bool_:
+            return self.graph.pointwise("ne", self.vector(operand.astype(jnp.float32)), self.graph.constant(0))
         if operand.dtype != jnp.float32:
             raise UnsupportedError(f"a parameter is {operand.dtype}")
         return self.vector(operand)
