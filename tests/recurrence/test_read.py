@@ -280,6 +280,16 @@ def test_a_derivative_of_what_is_not_computed():
     read(output(lambda p, h, x: straight(jnp.sign(x), h) + jnp.sin(h @ p)), jnp.ones((H, H)), ROWS, X)
 
 
+def test_what_is_computed_again_is_rounded_as_it_was():
+    """A difference of a product and itself is 0, and not the product's rounding, in both passes."""
+
+    def difference(p, h, x):
+        v = jnp.tanh(h) * p["v"]
+        return (v - v) @ p["V"] + x
+
+    hold(Model(output(difference), {"V": Shape((H, H)), "v": Shape((H,))}, H), "cpu", 3, 3, H)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("make", [wrong_jvp, wrong_vjp])
 def test_a_functions_own_derivative_is_used(make):

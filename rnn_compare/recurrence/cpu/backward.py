@@ -44,7 +44,6 @@ class _Backward(Pass):
             {("kept", n): n for n in kept}, forward, columns=forward.values(), rows=layout.readable
         )
         self.kept = kept
-        self.uses = uses(roots.values())
         back = [node for node in found if node not in forward]
         self._by_product = {
             (step.gradients[p], p.value[0]): (segment, p, column)
@@ -62,6 +61,7 @@ class _Backward(Pass):
         results = [array for array, want in zip(inputs, wanted, strict=True) if want] + others
         self._vectors = list(alike(layout.learnt[1], lambda vector: vector[1].width))
         super().__init__(layout, layout.backward_operands(self.extras), results)
+        self.uses = uses([*step.last, *step.outputs])  # what is computed again is rounded as it was
         self.where |= {n: (f"packed_extra{i}", "", True) for i, n in enumerate(self.extras) if n.op == "vector"}
 
     def sums_read(self, node: Node) -> Sum | None:
