@@ -7,7 +7,7 @@ size T it keeps the states; no [T, B, nH] array ever exists.
 
 from collections.abc import Iterator
 
-from rnn_compare.recurrence.cpu.layout import MOST_COLUMNS, ONE, Layout, alike
+from rnn_compare.recurrence.cpu.layout import MOST_COLUMNS, ONE, Layout
 from rnn_compare.recurrence.cpu.source import Kernel, Pass, maker_of, packed_size, tuple_of, words
 from rnn_compare.recurrence.step.graph import LEAVES, Node, ancestors, uses
 from rnn_compare.recurrence.step.stages import CHEAP, Schedule, Stage, Sum, sums
@@ -28,7 +28,8 @@ class _Backward(Pass):
         step = layout.step
         gradients = [step.gradients[column.products[0]] for column in layout.sums.values()]
         roots = {("dsum", i): node for i, node in enumerate(gradients)}
-        roots |= {("dvector", i): step.gradients[vector] for i, vector in layout.learnt[1]}
+        vectors = [vector for group in layout.learnt_vectors for vector in group]
+        roots |= {("dvector", i): step.gradients[vector] for i, vector in vectors}
         roots |= {("dstate", i): node for i, node in enumerate(step.dstates)}
         roots |= {("dinput", i): node for i, node in enumerate(step.dinputs) if wanted[i]}
         forward = layout.sums
@@ -59,7 +60,6 @@ class _Backward(Pass):
         self.extras += [node for node in read if node.op == "vector" and node not in taken]
         inputs, others = layout.backward_results[: len(wanted)], layout.backward_results[len(wanted) :]
         results = [array for array, want in zip(inputs, wanted, strict=True) if want] + others
-        self._vectors = list(alike(layout.learnt[1], lambda vector: vector[1].width))
         super().__init__(layout, layout.backward_operands(self.extras), results)
         self.uses = uses([*step.last, *step.outputs])  # what is computed again is rounded as it was
         self.where |= {n: (f"packed_extra{i}", "", True) for i, n in enumerate(self.extras) if n.op == "vector"}
@@ -72,15 +72,13 @@ class _Backward(Pass):
     def kernel(self) -> Kernel:
         self._place()
         of, step, out = self.of, self.step, self.out
-        weights, _ = of.learnt
         partials = [
             (f"partial_w{i}", f"up({of.count(s.sources)}, GRADIENT_ROWS) * {len(s.sums)} * {of.units(s.width)}")
-            for i, s in weights
+            for i, s in of.learnt
         ]
-        vectors = [(n, *vector) for n, group in enumerate(self._vectors) for vector in enumerate(group)]
         partials += [
             (f"partial_v{n}", f"GRADIENT_ROWS * {len(group)} * {of.units(group[0][1].width)}")
-            for n, group in enumerate(self._vectors)
+            for n, group in enumerate(of.learnt_vectors)
         ]
         share = " + ".join(size for _, size in partials) or "0"
 
@@ -152,12 +150,13 @@ class _Backward(Pass):
                 out("run = index // chunks")
                 carve_partials()
                 self.pointers(self.results, "result")
-                for i, s in weights:
+                for i, s in of.learnt:
                     shape = words(of.count(s.sources), len(s.sums), of.dim(s.width))
                     out(f"add_partial(partial_w{i}, {shape}, dw{i})")
-                for n, place, (i, v) in vectors:
-                    partial = f"partial_v{n} + {place} * {of.units(v.width)}"
-                    out(f"add_partial({partial}, {words(1, 1, of.dim(v.width))}, dv{i})")
+                for n, group in enumerate(of.learnt_vectors):
+                    for place, (i, v) in enumerate(group):
+                        partial = f"partial_v{n} + {place} * {of.units(v.width)}"
+                        out(f"add_partial({partial}, {words(1, 1, of.dim(v.width))}, dv{i})")
         source = self.assemble("backward")
         return Kernel(source, tuple(self.sizes), "share", self.scratch_floats(), tuple(self.extras))
 
@@ -181,7 +180,7 @@ class _Backward(Pass):
                 self._source_of[gradient] = "columns", "column_floats", self._dsum[i], node.width
                 if gradient.op not in LEAVES:  # which are read where they are
                     self.where.setdefault(gradient, ("columns_row", self._dsum[i], True))
-        for i, vector in of.learnt[1]:
+        for i, vector in (vector for group in of.learnt_vectors for vector in group):
             self._block_columns.append((f"g{i}", vector.width))
             self.places["dvector", i] = "columns_row", f"g{i}", True, vector.width
         for i, node in enumerate(self.kept):
@@ -257,20 +256,20 @@ class _Backward(Pass):
             if node.op == "vector":
                 self.out(f"pack_vector(extra{i}, {words(of.dim(node.width))}, packed_extra{i})")
         for i, (column, groups) in enumerate(self._back):
-            target = of.dim(column.node.width)
+            target, single = of.dim(column.node.width), column.node.width == 1
             for j, (width, terms) in enumerate(groups):
                 for n, product in enumerate(terms):
                     end = f"back{i}_{j}, {words(len(terms), n)})"
                     dot = f"{words(of.dim(width), 1)}, back{i}_{j}, {words(n)})"
                     if product in self.extras:
                         extra, shape = f"extra{self.extras.index(product)}", words(of.dim(width), 1, 0, target)
-                        self.out(f"pack_dot({extra}, {dot}" if target == "1" else f"pack({extra}, {shape}, {end}")
+                        self.out(f"pack_dot({extra}, {dot}" if single else f"pack({extra}, {shape}, {end}")
                         continue
                     segment, forward, sum_ = self._by_product[product.inputs[0], product.value[0]]
                     before = segment.sources[: segment.sources.index(forward.inputs[0])]
                     columns, number = len(segment.sums), segment.sums.index(sum_)
                     first = f"w{of.weights.index(segment)} + ({of.count(before) or '0'}) * {columns} * {of.dim(width)}"
-                    if target == "1":
+                    if single:
                         self.out(f"pack_dot({first} + {number} * {of.dim(width)}, {dot}")
                     else:
                         shape = words(target, columns, number, of.dim(width))
@@ -361,10 +360,10 @@ class _Backward(Pass):
     def _gradients(self) -> None:
         """A block's share of the gradients of the weights."""
         of = self.of
-        for i, segment in of.learnt[0]:
+        for i, segment in of.learnt:
             columns = [f"columns + {self._dsum[of.index[column.node]]}" for column in segment.sums]
             self._outer(segment.sources, columns, segment.width, f"partial_w{i}")
-        for n, group in enumerate(self._vectors):
+        for n, group in enumerate(of.learnt_vectors):
             self._outer((ONE,), [f"columns + g{i}" for i, _ in group], group[0][1].width, f"partial_v{n}")
 
     def _outer(self, sources: tuple[Node, ...], columns: list[str], width: int, target: str) -> None:

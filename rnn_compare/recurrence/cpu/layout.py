@@ -73,7 +73,8 @@ class Layout:
         constant: the states that never change, of which the initial ones are all there is to keep.
         separate: the states that are none of the outputs, and are kept on their own.
         names: the name of each width.
-        learnt: the weights and the vectors that are not constants, (number, segment or vector): what gets a gradient.
+        learnt: the weights that are not constants alone and get a gradient, (number, segment).
+        learnt_vectors: the vectors likewise, (number, vector), in groups of one width.
     """
 
     def __init__(self, step: Step, ending: bool = False) -> None:
@@ -106,10 +107,9 @@ class Layout:
         self.products = [product for stage in self.schedule.stages for product in grouped(stage.columns)]
         self.segments = {product: self._segments_of(product) for product in self.products}
         self.weights = [segment for segments in self.segments.values() for segment in segments]
-        self.learnt = (
-            [(i, segment) for i, segment in enumerate(self.weights) if not segment.arrays <= step.constants],
-            [(i, vector) for i, vector in enumerate(self.vectors) if vector.value not in step.constants],
-        )
+        self.learnt = [(i, s) for i, s in enumerate(self.weights) if not s.arrays <= step.constants]
+        vectors = [(i, vector) for i, vector in enumerate(self.vectors) if vector.value not in step.constants]
+        self.learnt_vectors = list(alike(vectors, lambda vector: vector[1].width))
 
     # Names and sizes.
 

@@ -110,7 +110,7 @@ class Tracer(Rows):
         raise UnsupportedError(f"there is no kernel for the primitive {name}")
 
     def _checked(self, eqn: JaxprEqn, results: list[Any]) -> list[Any]:
-        """The results; what is true or false is made by what JAX knows to make that."""
+        """The results, among which truth values are those of comparisons: of others no derivative could be asked."""
         for var, result in zip(eqn.outvars, results, strict=True):
             parts = result.node.inputs if result.node.op == "concat" else (result.node,)
             if dtype_of(var) == jnp.bool_ and any(node.op not in (*BOOLEAN, "constant") for node in parts):
