@@ -45,9 +45,8 @@ def test_values_and_gradients(name, backend, T, B, F, H, runs):
     "name",
     [
         "sum_that_is_multiplied",
-        "moved_and_joined",
         "sums_with_a_number",
-        *(pytest.param(name, marks=pytest.mark.slow) for name in ("relatives", "flax.OptimizedLSTMCell")),
+        *(pytest.param(n, marks=pytest.mark.slow) for n in ("moved_and_joined", "relatives", "flax.OptimizedLSTMCell")),
     ],
 )
 def test_others_at_one_size(name, backend):
@@ -103,7 +102,7 @@ def test_many_sizes(backend, name, T, B, F, H, runs, seed):
 
 
 @pytest.mark.parametrize("backend", FAST)
-@pytest.mark.parametrize("name", each("gru", "moved_and_joined"))
+@pytest.mark.parametrize("name", each("gru", "sums_with_a_number"))
 def test_not_a_number_stays_in_its_sequence_and_is_not_lost(name, backend):
     model = MODELS[name](2, 11)
     params, x, carry, cotangents = problem(model, 9, 6, 2, 0)

@@ -130,7 +130,14 @@ def close(path, ours, exact):
     assert error <= ALLOWED * scale, f"{jax.tree_util.keystr(path)}: {error:.2e} of {scale:.2e}"
 
 
-OF_NUMBERS = "a_number_is_all", "sums_with_a_number", "joined_with_parameters", "own_derivatives", "masks"
+OF_NUMBERS = (
+    "moved_and_joined",
+    "a_number_is_all",
+    "sums_with_a_number",
+    "joined_with_parameters",
+    "own_derivatives",
+    "masks",
+)
 
 
 @pytest.mark.parametrize(("F", "H"), [(2, 5), pytest.param(1, 1, marks=pytest.mark.slow)])
