@@ -240,6 +240,18 @@ def several_outputs(p, carry, x):
     }
 
 
+@step("V V2 A B X v", "HKH")
+def kept_states(p, carry, x):
+    """The backward pass reads what it would need products for, states and outputs, and computes the gate again."""
+    h, k, s = carry
+    gate = sigmoid(h @ p["V"] + x @ p["X"] + p["v"])
+    s = 0.3 * s + 0.3 * (h @ p["V2"] + k @ p["B"])
+    k = jnp.tanh(h @ p["A"])
+    out = jnp.tanh(k @ p["B"] + s * gate)
+    h = jax.nn.relu(h @ p["V2"] + x @ p["X"] - 0.1)
+    return (h, k, s), (s * s + gate, out, h @ p["V"])
+
+
 @step("M v", "H")
 def joined(p, carry, x):
     h = jnp.tanh(jnp.concatenate([carry[0], x], axis=-1) @ p["M"] + p["v"])

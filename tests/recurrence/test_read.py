@@ -355,6 +355,24 @@ def test_constants_get_no_gradient():
     assert 0 < len(learnt) < len(kernels.layout.weights)
 
 
+@pytest.mark.parametrize(
+    ("name", "columns", "functions"),
+    [
+        ("rnn", 0, 0),  # tanh' = 1 - tanh^2, of a state
+        ("irnn", 0, 0),
+        ("scrn", 0, 0),  # the states are what is multiplied, too
+        ("lstm_fgr", 1, 2),  # its gates are states: the candidate is left, and the cell state's tanh
+        ("lstm", 4, 5),
+        ("kept_states", 1, 1),
+    ],
+)
+def test_what_a_kept_state_or_output_spares_is_not_computed_again(name, columns, functions):
+    source = cpu.kernels_of(graph_of(name)[0]).backward((True,)).source
+    recurrent = re.findall(r"\bpack\(w0, .*", source)
+    assert len(recurrent) == columns
+    assert len(re.findall(r"= (?:tanh|logistic)\(", source)) == functions
+
+
 @pytest.mark.parametrize("name", ["antisymmetric", "scalars"])
 def test_what_depends_on_parameters_alone_is_computed_outside_of_the_loop(name):
     step, arrays, (_, params, _, _) = graph_of(name)

@@ -1,15 +1,15 @@
 """The backward pass of a step as a kernel; see `source`.
 
 It goes through time in blocks of steps that fit in the cache. It recomputes the columns of all steps of a block from
-the kept states, goes back through the steps, and then adds the whole block's share to the gradients of the weights. Of
-size T it keeps the states; no [T, B, nH] array ever exists.
+the kept states where it needs them, goes back through the steps, and then adds the whole block's share to the gradients
+of the weights. Of size T it keeps the states; no [T, B, nH] array ever exists.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from rnn_compare.recurrence.cpu.layout import MOST_COLUMNS, ONE, Layout
 from rnn_compare.recurrence.cpu.source import Kernel, Pass, maker_of, packed_size, tuple_of, words
-from rnn_compare.recurrence.step.graph import LEAVES, Node, ancestors, uses
+from rnn_compare.recurrence.step.graph import LEAVES, SAME, Node, ancestors, uses
 from rnn_compare.recurrence.step.stages import CHEAP, Schedule, Stage, Sum, sums
 
 
@@ -23,6 +23,32 @@ def backward(layout: Layout, wanted: tuple[bool, ...]) -> Kernel:
     return _Backward(layout, wanted).kernel()
 
 
+def read_again(layout: Layout, roots: Iterable[Node]) -> dict[Node, str]:
+    """What a step gave out or handed on that is read where the forward pass kept it, and the array that has it.
+
+    That is what spares a product or a slow function: of a state that is tanh(…), its own derivative asks for no more.
+    """
+    step, roots = layout.step, list(roots)
+    arrays = [(node, layout.history(i), step.states[i].width) for i, node in enumerate(step.last)]
+    arrays += [(n, f"ys{i or ''}", d.width) for i, (n, d) in enumerate(zip(step.outputs, step.doutputs, strict=True))]
+    known: dict[Node, str] = {}
+    for node, array, width in arrays:
+        while node.width == width and node.op not in LEAVES:
+            known.setdefault(node, array)
+            if node.op not in SAME:
+                break
+            (node,) = node.inputs
+
+    def dear(known: dict[Node, str]) -> set[Node]:
+        return {n for n in ancestors(roots, known) if n.op not in (*CHEAP, *LEAVES) and n not in known}
+
+    for array in dict.fromkeys(known.values()):
+        others = {node: other for node, other in known.items() if other != array}
+        if dear(others) == dear(known):
+            known = others
+    return known
+
+
 class _Backward(Pass):
     def __init__(self, layout: Layout, wanted: tuple[bool, ...]) -> None:
         step = layout.step
@@ -33,17 +59,21 @@ class _Backward(Pass):
         roots |= {("dstate", i): node for i, node in enumerate(step.dstates)}
         roots |= {("dinput", i): node for i, node in enumerate(step.dinputs) if wanted[i]}
         forward = layout.sums
+        rows = [node for node in layout.rows if node not in layout.readable and node is not ONE]
+        self.read = read_again(layout, [*roots.values(), *rows])
+        behind = ancestors([*roots.values(), *rows], self.read)
+        needed = [forward[node] for node in behind if node in forward and node not in self.read]
+        computed = {("source", node): node for node in rows if node not in self.read}
         found = sums(roots.values(), given=forward) | forward
-        recomputed = Schedule({}, forward, columns=forward.values(), rows=layout.readable)
+        recomputed = Schedule(computed, forward, columns=needed, given=self.read, rows=layout.readable)
         given = [node for node in recomputed.evaluated if node.op not in CHEAP]
-        given += [node for node in layout.rows if node not in layout.readable and node is not ONE]
+        given += [*rows, *self.read]
         in_place = [place for place in roots if place[0] == "dstate"]
         self.schedule = Schedule(roots, found, computed=forward, given=given, in_place=in_place)
         loaded = {node for stage in self.schedule.stages for node in stage.loads}
-        kept = [node for node in dict.fromkeys(given) if node in loaded and node not in layout.rows]
-        self.recompute = Schedule(
-            {("kept", n): n for n in kept}, forward, columns=forward.values(), rows=layout.readable
-        )
+        kept = [n for n in dict.fromkeys(given) if n in loaded and n not in layout.rows and n not in self.read]
+        computed |= {("kept", node): node for node in kept}
+        self.recompute = Schedule(computed, forward, columns=needed, given=self.read, rows=layout.readable)
         self.kept = kept
         back = [node for node in found if node not in forward]
         self._by_product = {
@@ -67,7 +97,7 @@ class _Backward(Pass):
     def sums_read(self, node: Node) -> Sum | None:
         column = self.of.sums.get(node) or self.schedule.found.get(node)
         in_a_row = node in self.where and self.where[node][0] == "row_here"  # where the whole sum is, not its column
-        return None if in_a_row or column in self.schedule.direct.values() else column
+        return None if in_a_row or node in self.read or column in self.schedule.direct.values() else column
 
     def kernel(self) -> Kernel:
         self._place()
@@ -102,7 +132,7 @@ class _Backward(Pass):
             out("run, first, count = chunk(index, batch, chunks)")
             self.pointers(self.operands, "arg")
             self.pointers(self.results, "result")
-            self.pack_weights()
+            self.pack_weights(self.recompute)
             self._pack_back()
             out(
                 "fill_zeros(rows, block_steps * CHUNK * row_floats)",
@@ -119,7 +149,7 @@ class _Backward(Pass):
             with out.block(f"for block_start in range(({end} - 1) // block_steps * block_steps, -1, -block_steps):"):
                 out(f"block_count = min(block_steps, {end} - block_start)")
                 self._fill()
-                columns = {node: ("columns_row", f"c{i}", True) for node, i in of.index.items()}
+                columns = {n: ("columns_row", f"c{i}", True) for n, i in of.index.items() if n not in self.read}
                 later, self.where = self.where, self.where | columns  # cotangents come to the columns later
                 for stage in self.recompute.stages:
                     for product in of.products_of(stage):
@@ -199,6 +229,9 @@ class _Backward(Pass):
             self.places["dstate", i] = self.places["addend", "dstate", i] = "before_row", f"s{i}", True, state.width
         for i, node in enumerate(step.doutputs):
             self.where[node] = f"dys{i or ''} + at * {of.dim(node.width)}", "", False
+        for node, array in self.read.items():
+            if node not in of.rows:
+                self.where[node] = f"{array} + at * {of.dim(node.width)}", "", False
         self._temp_columns = []
         back = [column for stage in self.schedule.stages for column in stage.columns]
         self._targets = {
@@ -227,7 +260,7 @@ class _Backward(Pass):
                 self._targets[column.node] = "temps", "temp_floats", self.where[column.node][1]
         self._added = {column.node for column in self.schedule.direct.values() if column.rest}
         self._back = [(column, list(self._terms(column))) for column in back]
-        self.weights_scratch()
+        self.weights_scratch(self.recompute)
         self.scratch += [
             (f"packed_extra{i}", of.units(node.width)) for i, node in enumerate(self.extras) if node.op == "vector"
         ]
@@ -280,16 +313,13 @@ class _Backward(Pass):
             dim = self.of.dim(state.width)
             self.copy(source.format(i=i, dim=dim), target.format(i=i, dim=dim), state.width, padded)
 
-    def _history(self, i: int) -> str:
-        return f"kept{i}" if i in self.of.separate else f"ys{self.step.output_of(i) or ''}"
-
     def _earlier(self, i: int, at: str, row: str) -> str:
         """Where a state lies that a step was given."""
         dim = self.of.dim(self.step.states[i].width)
         initial = f"carry{i} + {row} * {dim}"
         if i in self.of.constant:
             return initial
-        return f"{self._history(i)} + ({at} - batch) * {dim} if block_start + s > 0 else {initial}"
+        return f"{self.of.history(i)} + ({at} - batch) * {dim} if block_start + s > 0 else {initial}"
 
     def _fill(self) -> None:
         """The rows of a block, from the kept states."""
@@ -302,10 +332,11 @@ class _Backward(Pass):
                     out(f"before = {self._earlier(i, 'at', '(first + row)')}")
                     out(f"copy(before, row_here + {offset}, {dim})")
             out(f"row_here[r{of.rows.index(ONE)}] = 1.0")
-            for i, node in enumerate(step.inputs):
+            given = {node: f"x{i or ''}" for i, node in enumerate(step.inputs)} | self.read
+            for node, array in given.items():
                 if node in of.rows:
                     dim = of.dim(node.width)
-                    out(f"copy(x{i or ''} + at * {dim}, row_here + r{of.rows.index(node)}, {dim})")
+                    out(f"copy({array} + at * {dim}, row_here + r{of.rows.index(node)}, {dim})")
 
     def _step_start(self) -> None:
         self.out("start = (block_start + s) * batch + first")
@@ -314,11 +345,11 @@ class _Backward(Pass):
                 self.out(f"before{i} = {self._earlier(i, 'start', 'first')}")
 
     def _prefetch(self) -> None:
-        for i, state in enumerate(self.step.states):
-            if i in self.of.constant:
-                continue
-            dim = self.of.dim(state.width)
-            self.out(f"prefetch_rows({self._history(i)} + (start - (block_steps + 1) * batch) * {dim}, count * {dim})")
+        states = enumerate(self.step.states)
+        arrays = {self.of.history(i): state.width for i, state in states if i not in self.of.constant}
+        for array, width in (arrays | {array: node.width for node, array in self.read.items()}).items():
+            dim = self.of.dim(width)
+            self.out(f"prefetch_rows({array} + (start - (block_steps + 1) * batch) * {dim}, count * {dim})")
         for i, node in enumerate(self.step.doutputs):
             dim = self.of.dim(node.width)
             self.out(f"prefetch_rows(dys{i or ''} + (start - block_steps * batch) * {dim}, count * {dim})")

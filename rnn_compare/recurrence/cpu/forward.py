@@ -43,7 +43,7 @@ class _Forward(Pass):
             self.places["last", i] = (*self.where[state], state.width)
         for i, node in enumerate(step.doutputs):
             self.places["output", i] = (f"ys{i or ''} + at * {of.dim(node.width)}", "", False, node.width)
-        self.weights_scratch()
+        self.weights_scratch(self.schedule)
         self.scratch += [
             ("rows", "CHUNK * row_floats"),
             ("held", "CHUNK * held_floats"),
@@ -60,7 +60,7 @@ class _Forward(Pass):
             out("run, first, count = chunk(index, batch, chunks)")
             self.pointers(self.operands, "arg")
             self.pointers(self.results, "result")
-            self.pack_weights()
+            self.pack_weights(self.schedule)
             out("fill_zeros(rows, CHUNK * row_floats)", "fill_zeros(held, CHUNK * held_floats)")
             with out.block("for row in range(count):"):
                 out(f"rows[row * row_floats + r{of.rows.index(ONE)}] = 1.0")

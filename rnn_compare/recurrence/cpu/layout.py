@@ -67,8 +67,7 @@ class Layout:
         readable: rows that are there without being computed.
         schedule: the stages of the forward pass.
         products: columns that are computed together.
-        segments: of each product, its segments.
-        weights: all of them, in the order of the operands.
+        weights: their segments, in the order of the operands.
         vectors: the vectors among the operands, which are those that no sum has taken in.
         constant: the states that never change, of which the initial ones are all there is to keep.
         separate: the states that are none of the outputs, and are kept on their own.
@@ -105,8 +104,7 @@ class Layout:
         finals |= {("output", i): node for i, node in enumerate(step.outputs)}
         self.schedule = Schedule(finals, self.sums, rows=self.readable, at_end=finals)
         self.products = [product for stage in self.schedule.stages for product in grouped(stage.columns)]
-        self.segments = {product: self._segments_of(product) for product in self.products}
-        self.weights = [segment for segments in self.segments.values() for segment in segments]
+        self.weights = [segment for product in self.products for segment in self._segments_of(product)]
         self.learnt = [(i, s) for i, s in enumerate(self.weights) if not s.arrays <= step.constants]
         vectors = [(i, vector) for i, vector in enumerate(self.vectors) if vector.value not in step.constants]
         self.learnt_vectors = list(alike(vectors, lambda vector: vector[1].width))
@@ -137,9 +135,23 @@ class Layout:
             before = (place, columns)
         return segments
 
-    def products_of(self, stage: Stage) -> list[tuple[Sum, ...]]:
-        """The products that compute a stage's columns."""
-        return [product for product in self.products if product[0] in stage.columns]
+    def products_of(self, stage: Stage) -> Iterator[tuple[Sum, ...]]:
+        """A stage's columns, as they are computed together."""
+        for product in self.products:
+            columns = tuple(column for column in product if column in stage.columns)
+            if columns:
+                yield columns
+
+    def parts(self, columns: tuple[Sum, ...]) -> Iterator[tuple[int, Segment]]:
+        """What makes some columns of a product: the numbers of its weights, and which of their columns are wanted."""
+        for i, segment in enumerate(self.weights):
+            chosen = tuple(column for column in segment.sums if column in columns)
+            if chosen:
+                yield i, Segment(segment.sources, chosen)
+
+    def history(self, state: int) -> str:
+        """The array that has a state as each step hands it on."""
+        return f"kept{state}" if state in self.separate else f"ys{self.step.output_of(state) or ''}"
 
     # Operands.
 

@@ -6,10 +6,6 @@ Memory is laid out for that:
     rows[row, :]             what is multiplied: states, a 1 that brings in the biases, the input, then computed rows
     columns[row, c, unit]    sums of products, each padded to whole vectors; in the backward pass their cotangents later
     weights[block, k, term, lane]
-
-The backward pass goes through time in blocks of steps that fit in the cache. It recomputes the columns of all steps of
-a block from the kept states, goes back through the steps, and then adds the whole block's share to the gradients of the
-weights. Of size T it keeps the states; no [T, B, nH] array ever exists.
 """
 
 import dataclasses
@@ -17,14 +13,14 @@ import functools
 import hashlib
 import math
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
-from rnn_compare.recurrence.cpu.layout import Array, Layout
+from rnn_compare.recurrence.cpu.layout import Array, Layout, Segment
 from rnn_compare.recurrence.cpu.support import CHUNK, chunks_of, steps_of_block, up
 from rnn_compare.recurrence.cpu.tasks import Plan
 from rnn_compare.recurrence.cpu.vector import GRADIENT_ROWS, LANES, TILE_ROWS, WIDTH
-from rnn_compare.recurrence.step.graph import Node
-from rnn_compare.recurrence.step.stages import Stage, Sum
+from rnn_compare.recurrence.step.graph import SAME, Node
+from rnn_compare.recurrence.step.stages import Schedule, Stage, Sum
 
 INFIX = {"add": "+", "sub": "-", "mul": "*", "div": "/"}
 CALLED = {name: name + "_" for name in ("max", "min", "abs", "pow", "and", "or", "not")}
@@ -189,27 +185,39 @@ class Pass:
                     dim = array.shape[-1]
                     self.out(f"zero({array.name} + (t * batch + first) * {dim}, count * {dim})")
 
-    def pack_weights(self) -> None:
-        """Weights and vectors, as the kernel reads them."""
+    def pack_weights(self, schedule: Schedule) -> None:
+        """The weights of a schedule's columns, and vectors, as the kernel reads them."""
         of = self.of
-        for i, segment in enumerate(of.weights):
-            n = len(segment.sums)
-            with self.out.block(f"for j in range({n}):"):
+        for i, segment, packed in self._packed(schedule):
+            count, whole = of.count(segment.sources), of.weights[i].sums
+            for place, column in enumerate(segment.sums):
+                number = whole.index(column)
                 if segment.width == 1:
-                    self.out(f"pack_dot(w{i} + j, {words(of.count(segment.sources), n)}, packed_w{i}, {words('j')})")
+                    first = f"w{i} + {number}"
+                    self.out(f"pack_dot({first}, {words(count, len(whole))}, {packed}, {words(place)})")
                 else:
-                    shape = words(of.count(segment.sources), n, "j", of.dim(segment.width))
-                    self.out(f"pack(w{i}, {shape}, packed_w{i}, {words(n, 'j')})")
+                    shape = words(count, len(whole), number, of.dim(segment.width))
+                    self.out(f"pack(w{i}, {shape}, {packed}, {words(len(segment.sums), place)})")
         for i, vector in enumerate(of.vectors):
             self.out(f"pack_vector(v{i}, {words(of.dim(vector.width))}, packed_v{i})")
 
-    def weights_scratch(self) -> None:
+    def weights_scratch(self, schedule: Schedule) -> None:
         """Where they are packed."""
         of = self.of
-        for i, segment in enumerate(of.weights):
+        for _, segment, packed in self._packed(schedule):
             size = packed_size(of, of.count(segment.sources), len(segment.sums), segment.width)
-            self.scratch.append((f"packed_w{i}", size))
+            self.scratch.append((packed, size))
         self.scratch += [(f"packed_v{i}", of.units(vector.width)) for i, vector in enumerate(of.vectors)]
+
+    def _packed(self, schedule: Schedule) -> Iterator[tuple[int, Segment, str]]:
+        """The weights of a schedule's columns: number, part, and name once they are packed."""
+        for stage in schedule.stages:
+            for columns in self.of.products_of(stage):
+                for i, segment in self.of.parts(columns):
+                    yield i, segment, self._packed_name(i, columns)
+
+    def _packed_name(self, weights: int, columns: tuple[Sum, ...]) -> str:
+        return f"packed_w{weights}_{self.of.index[columns[0].node]}"
 
     def copy(self, source: str, target: str, width: int, padded: bool) -> None:
         """A row; one number fills a whole vector where rows are padded."""
@@ -222,17 +230,17 @@ class Pass:
 
     def forward_product(self, product: tuple[Sum, ...], rows: str) -> None:
         """A round's columns of one product, for so many rows."""
-        of, segments = self.of, self.of.segments[product]
+        of, parts = self.of, list(self.of.parts(product))
+        segments = [segment for _, segment in parts]
         terms = tuple(
             tuple((product.index(column), number) for column in segment.sums) for number, segment in enumerate(segments)
         )
         maker = maker_of(product[0].node.width)
         name = self.factory(f"{maker}({terms}, {tuple((i,) for i in range(len(product)))}, False)")
-        first = of.weights.index(segments[0])
         sources = tuple_of(f"rows + r{of.rows.index(segment.sources[0])}" for segment in segments)
         strides = tuple_of(["row_floats"] * len(segments))
         counts = tuple_of(of.count(segment.sources) for segment in segments)
-        weights = tuple_of(f"packed_w{first + i}" for i in range(len(segments)))
+        weights = tuple_of(self._packed_name(i, product) for i, _ in parts)
         outputs = tuple_of(f"columns + c{of.index[column.node]}" for column in product)
         blocks = f"{of.units(product[0].node.width)} // WIDTH"
         self.out(f"{name}({rows}, {sources}, {strides}, {counts}, {weights}, {blocks}, {outputs}, column_floats)")
@@ -304,7 +312,7 @@ class Pass:
 
     def _operation(self, node: Node, stage: Stage, names: dict[Node, str]) -> str:
         value = functools.partial(self._value, stage=stage, names=names)
-        if node.op in ("custom", "stop_gradient"):
+        if node.op in SAME:
             return value(node.inputs[0])
         if node.op == "neg":
             return f"-{value(node.inputs[0])}"

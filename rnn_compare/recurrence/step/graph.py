@@ -19,6 +19,7 @@ from typing import Any
 
 BOOLEAN = ("lt", "le", "gt", "ge", "eq", "ne", "and", "or", "not")  # nodes that are true or false: 1 or 0
 LEAVES = ("state", "input", "vector", "constant", "cotangent")
+SAME = ("custom", "stop_gradient")  # nodes that are their input, but for the derivative
 
 
 class UnsupportedError(ValueError):
@@ -69,8 +70,15 @@ class Graph:
         """A primitive of JAX applied to each unit."""
         return self._simple(op, inputs) or self._intern(op, inputs, max(node.width for node in inputs), value)
 
+    def known(self, op: str, *inputs: Node) -> Node | None:
+        """A primitive of JAX applied to each unit, if it is there already."""
+        return self._nodes.get(self._key(op, inputs, max(node.width for node in inputs)))
+
+    def _key(self, op: str, inputs: tuple[Node, ...], width: int, value: Any = None) -> Any:
+        return op, tuple(node.index for node in inputs), width, repr(value)
+
     def _intern(self, op: str, inputs: tuple[Node, ...], width: int, value: Any = None) -> Node:
-        key = op, tuple(node.index for node in inputs), width, repr(value)
+        key = self._key(op, inputs, width, value)
         if key not in self._nodes:
             self._nodes[key] = Node(len(self._nodes), op, inputs, width, value)
         return self._nodes[key]
@@ -120,6 +128,12 @@ def _neg(graph: Graph, a: Node) -> Node | None:
     return a.inputs[0] if a.op == "neg" else None
 
 
+def _gt(graph: Graph, a: Node, b: Node) -> Node | None:
+    """What a relu's derivative asks of its argument, asked of its value: which may be a state that is kept."""
+    larger = graph.known("max", a, b)
+    return larger and graph.pointwise("gt", larger, b)
+
+
 def _as_wide(node: Node, a: Node, b: Node) -> Node | None:
     return node if node.width == max(a.width, b.width) else None
 
@@ -129,6 +143,7 @@ SIMPLER: dict[str, Callable[..., Node | None]] = {
     "sub": _sub,
     "mul": _mul,
     "neg": _neg,
+    "gt": _gt,
     "div": lambda graph, a, b: a if is_constant(b, 1) else None,
 }
 

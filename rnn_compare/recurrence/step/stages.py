@@ -11,15 +11,15 @@ import dataclasses
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from rnn_compare.recurrence.step.graph import LEAVES, Node, ancestors, uses
+from rnn_compare.recurrence.step.graph import LEAVES, SAME, Node, ancestors, uses
 
 CHEAP = (
     *("add", "sub", "mul", "neg", "abs", "max", "min", "lt", "le", "gt", "ge", "eq", "ne", "and", "or", "not"),
-    *("select_n", "stop_gradient", "custom"),
+    *("select_n", *SAME),
 )
 
 SLOW = ("exp", "expm1", "logistic", "tanh", "erf", "log", "log1p", "pow", "sin", "cos")
-STAY = ("dsum", "kept")  # places that later stages can read, besides ("source", node) and ("temp", node)
+STAY = ("dsum", "kept", "source")  # places that later stages can read, besides ("temp", node)
 Level = tuple[int, int]  # rounds of products behind a value, and slow functions on the path since
 Place = tuple[Any, ...]  # where a value is stored: ("last", 0), ("source", node), …
 
