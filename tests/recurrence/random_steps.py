@@ -95,7 +95,7 @@ jax.nn.sigmoid({0}) * {1} + (1 - jax.nn.sigmoid({0})) * {0}
 (1 + {0} * {0}) ** jnp.tanh({1})
 jnp.clip({0}, -1.0, 0.5 + {1} * {1})
 jnp.logaddexp({0}, 0.5 * {1})
-straight({0}, {1})
+straight(*jnp.broadcast_arrays({0}, {1}))
 """.strip().splitlines()
 OVER_UNITS = """
 {0}.mean(axis=-1, keepdims=True)
