@@ -111,12 +111,13 @@ def recurrence(
     fixed = carry if resets is not None and rows is None else None
 
     def moved(params: Any, states: Any, given: Any) -> tuple[Any, jax.Array]:
-        state, fixed = states
+        before, fixed = states
+        state = before
         if "again" in given:
-            state = _where(given["again"], fixed if rows is None else rows, state)
+            state = _where(given["again"], fixed if rows is None else rows, before)
         new, y = step(params, state, given["x"])
         if "there" in given:
-            new, y = _where(given["there"], new, state), jnp.where(given["there"] > 0, y, 0)
+            new, y = _where(given["there"], new, before), jnp.where(given["there"] > 0, y, 0)
         return (new, fixed), y
 
     arguments = params, given, (carry, fixed)

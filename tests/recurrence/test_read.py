@@ -2,6 +2,7 @@
 
 import functools
 import re
+import time
 
 import jax
 import jax.numpy as jnp
@@ -423,3 +424,45 @@ def test_what_knows_the_number_of_sequences():
     for rows in (jnp.ones((B, H)), np.ones((B, H), np.float32)):
         why = refused(output(lambda p, h, x, rows=rows: jnp.tanh(h @ p) + rows))
         assert why.startswith("it cannot be traced with a batch of 113: ")
+    made = {
+        "its numbers": lambda p, h, x: h + np.linspace(0, 1, h.shape[0], dtype=np.float32)[:, None],
+        "its shape": lambda p, h, x: jnp.maximum(h @ p, np.zeros(h.shape, np.float32)),
+        "its value": lambda p, h, x: h @ p + np.full(H, h.shape[0], np.float32) * np.arange(H, dtype=np.float32),
+    }
+    for function in made.values():
+        assert refused(output(function)) == "an array of constants goes by the number of sequences in the batch"
+
+
+def test_rows_that_are_padded_with_anything_but_zero():
+    for value in (1.0, jnp.float32(0.5)):
+        why = refused(
+            output(lambda p, h, x, v=value: jax.lax.pad(h[:, 1:], jnp.float32(v), ((0, 0, 0), (0, 1, 0))) @ p)
+        )
+        assert why == "pad fills in something other than 0"
+    assert "pad" in refused(output(lambda p, h, x: jax.lax.pad(h[:, 1:], p[0, 0], ((0, 0, 0), (0, 1, 0))) @ p))
+
+
+def test_own_derivatives_that_move_what_the_step_computed():
+    @jax.custom_vjp
+    def f(z):
+        return jnp.sin(z)
+
+    f.defvjp(lambda z: (jnp.sin(z), z), lambda z, d: (d * jnp.cos(z) + 0.1 * jnp.flip(z, -1),))
+    message = "a function's own derivative multiplies or moves a value of the step"
+    assert refused(output(lambda p, h, x: f(h @ p + x))) == message
+    assert refused(lambda p, h, x: (h2 := jnp.tanh(h @ p + x), f(h2))) == message
+
+
+def test_a_chain_of_pointwise_work_takes_no_longer_than_it_is():
+    """FitzHugh and Nagumo's neuron, Euler's method: of each value there are ever more ways back to the first."""
+
+    def neuron(p, carry, x):
+        v, w = carry
+        current = v @ p + x
+        for _ in range(20):
+            v, w = v + 0.1 * (v - v**3 / 3 - w + current), w + 0.008 * (v + 0.7 - 0.8 * w)
+        return (v, w), v
+
+    start = time.perf_counter()
+    assert cpu.why_not(neuron, FLOATS, jax.ShapeDtypeStruct((5, B, H), jnp.float32), (ROWS, ROWS)) is None
+    assert time.perf_counter() - start < 30

@@ -13,8 +13,8 @@ import pytest
 from rnn_compare import config as base
 from rnn_compare.training.trainer import Trainer
 
-# Of the losses of seed 0; another version of XLA may round elsewhere: these two train alike, and add up the heads' losses
-# differently, by one in the last place.
+# Of the losses of seed 0; another version of XLA may round elsewhere: these two train alike, and add up the heads'
+# losses differently, by one in the last place.
 FINGERPRINTS = {
     "0.10.2": {"lstm": "056f243aafb8971d", "gru": "ae5bc8aae83f1b18"},
     "0.12.0.1": {"lstm": "3e51966caf744d58", "gru": "e31bd6a2acdde040"},

@@ -64,7 +64,7 @@ class _Backward(Pass):
         behind = ancestors([*roots.values(), *rows], self.read)
         needed = [forward[node] for node in behind if node in forward and node not in self.read]
         computed = {("source", node): node for node in rows if node not in self.read}
-        found = sums(roots.values(), given=forward) | forward
+        found = sums(roots.values(), given=[*forward, *self.read], bias=False) | forward
         recomputed = Schedule(computed, forward, columns=needed, given=self.read, rows=layout.readable)
         given = [node for node in recomputed.evaluated if node.op not in CHEAP]
         given += [*rows, *self.read]

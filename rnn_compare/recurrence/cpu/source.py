@@ -318,7 +318,8 @@ class Pass:
             return f"-{value(node.inputs[0])}"
         if node.op in ("add", "sub"):
             for i, (part, other) in enumerate(zip(node.inputs, node.inputs[::-1], strict=True)):
-                if part.op == "mul" and part not in names and part not in stage.loads and self.uses.get(part, 1) < 2:
+                there = node not in self.uses and (part in names or part in stage.loads)
+                if part.op == "mul" and not there and self.uses.get(part, 1) < 2:
                     a, b, c = value(part.inputs[0]), value(part.inputs[1]), value(other)
                     if node.op == "sub":
                         a, c = (a, f"-{c}") if i == 0 else (f"-{a}", c)

@@ -5,9 +5,10 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.extend.core import ClosedJaxpr, jaxpr_as_fun
 
-from rnn_compare.recurrence.step.graph import Node, Step, UnsupportedError, ancestors
+from rnn_compare.recurrence.step.graph import LEAVES, Node, Step, UnsupportedError, ancestors
 from rnn_compare.recurrence.step.reverse import cotangents
 from rnn_compare.recurrence.step.rows import is_constant
 from rnn_compare.recurrence.step.trace import Tracer, Value, batch_size
@@ -79,8 +80,11 @@ class Problem:
         self._jaxpr = traced(self._batch)
         self.arrays = [*map(jnp.asarray, self._jaxpr.consts), *map(jnp.asarray, jax.tree.leaves(params))]
         other = batch_size(self._batch)
+        again = traced(other)
+        if not all(map(_is_same, self._jaxpr.consts, again.consts)):
+            raise UnsupportedError("an array of constants goes by the number of sequences in the batch")
         texts: list[str] = []
-        for batch, closed in ((self._batch, self._jaxpr), (other, traced(other))):
+        for batch, closed in ((self._batch, self._jaxpr), (other, again)):
             jax.eval_shape(
                 lambda arrays, b=batch, c=closed: texts.append(self._graph(b, c.jaxpr, arrays)[0].text), self.arrays
             )
@@ -132,6 +136,10 @@ class Problem:
         behind = ancestors(node for row in rows.values() for node in row)
         if any(node.op == "concat" for node in behind):
             raise UnsupportedError("the gradients of rows are joined, and neither multiplied nor taken apart again")
+        ahead = set(ancestors(out))
+        multiplied = [node.inputs[0] for node in behind if node.op == "product" and node not in ahead]
+        if any(node in ahead and node.op not in LEAVES for node in multiplied):
+            raise UnsupportedError("a function's own derivative multiplies or moves a value of the step")
         lines = [*map(repr, nodes), *map(repr, behind), *map(repr, dout[self._count :])]
         lines += [f"{name}: {' '.join(f'%{node.index}' for node in row)}" for name, row in rows.items()]
         named = {number for node in behind for number in arrays_of(node)}
@@ -157,6 +165,13 @@ def read(step: StepFunction, params: Any, carry: Any, x: Any) -> tuple[Step, dic
     """The graph of a step, and the arrays that it names by their number; see `Problem`."""
     problem = Problem(step, params, carry, x)
     return problem.read(problem.arrays)
+
+
+def _is_same(one: Any, other: Any) -> bool:
+    """Whether two traces of a step have the same array."""
+    if isinstance(one, jax.core.Tracer) or isinstance(other, jax.core.Tracer):
+        return jnp.shape(one) == jnp.shape(other)
+    return np.array_equal(one, other, equal_nan=jnp.issubdtype(jnp.result_type(one), jnp.floating))
 
 
 def arrays_of(node: Node) -> tuple[int, ...]:

@@ -46,8 +46,14 @@ class Sum:
         return tuple(dict.fromkeys(product.inputs[0] for product in self.products))
 
 
-def sums(roots: Iterable[Node], given: Iterable[Node] = ()) -> dict[Node, Sum]:
-    """The sums behind the roots; a product or vector that is used elsewhere too is not a part of any."""
+def sums(roots: Iterable[Node], given: Iterable[Node] = (), bias: bool = True) -> dict[Node, Sum]:
+    """The sums behind the roots; a product or vector that is used elsewhere too is not a part of any.
+
+    Args:
+        roots: values.
+        given: those that are there, which are not looked behind.
+        bias: whether vectors are a part of a column.
+    """
     roots, given = list(roots), set(given)
     used = uses(roots)
     found: dict[Node, Sum] = {}
@@ -72,7 +78,7 @@ def sums(roots: Iterable[Node], given: Iterable[Node] = ()) -> dict[Node, Sum]:
             leaves, inner = terms(node)
             alike = {part.inputs[0]: part for part in reversed(leaves) if alone(part, "product", node)}
             products = list(alike.values())[::-1]  # of each row one: a column has one weight for it
-            vectors = [part for part in leaves if part.op == "vector" and used[part] == 1]
+            vectors = [part for part in leaves if bias and part.op == "vector" and used[part] == 1]
             if products:
                 rest = [part for part in leaves if part not in products and part not in vectors]
                 found[node] = Sum(node, tuple(products), tuple(vectors), tuple(rest))
@@ -130,6 +136,7 @@ class Schedule:
         self.found, self._computed, self._given = found, set(computed), set(given)
         self._levels: dict[Node, Level] = {}
         self._crossing: dict[Node, int] = {}
+        self._reached: set[tuple[Node, int]] = set()
         self.evaluated: dict[Node, int] = {}
         columns = list(columns)
         behind = ancestors([*roots.values(), *(column.node for column in columns)], self._given)
@@ -197,6 +204,9 @@ class Schedule:
 
     def _reach(self, node: Node, stage: int) -> None:
         """Finds what a stage computes for a node: all that is not there yet, or is cheaper made again than kept."""
+        if (node, stage) in self._reached:
+            return
+        self._reached.add((node, stage))
         loads, column = self.stages[stage].loads, self.found.get(node)
         if node in self._given or node.op in LEAVES:
             loads.add(node)

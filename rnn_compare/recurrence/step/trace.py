@@ -189,8 +189,8 @@ class Tracer(Rows):
 
     def _power(self, x: Node, exponent: int) -> Node:
         graph = self.graph
-        if exponent < 0:
-            return graph.pointwise("div", graph.constant(1), self._power(x, -exponent))
+        if exponent < 0:  # of 1 / x: the derivative of 1 / x^n would square what may be large
+            return self._power(graph.pointwise("div", graph.constant(1), x), -exponent)
         if exponent == 0:
             return graph.constant(1)
         half = self._power(x, exponent // 2)
@@ -227,6 +227,8 @@ class Tracer(Rows):
         places = [place for place, operand in enumerate(operands) if isinstance(operand, Value)]
         if len(places) > 1:
             raise UnsupportedError(f"{name} multiplies what depends on the state by what depends on the state")
+        if name == "pad" and not (isinstance(operands[1], np.ndarray) and operands[1] == 0):
+            raise UnsupportedError("pad fills in something other than 0")
         value = operands[places[0]]
         shapes = [shape_of(var) for var in eqn.outvars]
         batches = [self._batch_of(name, shape) for shape in shapes]
