@@ -201,6 +201,18 @@ def test_resets_cut_a_sequence_into_independent_ones(learned, reverse):
     close(both(whole), both(pieces))
 
 
+def test_resets_within_padding_change_nothing():
+    layer, x = rnn_compare.RNN(nn.GRUCell(H), return_carry=True), inputs()[:3]
+    params, lengths = layer.init(jax.random.key(1), x), jnp.array([2, T, 0])
+    carry = 0.3 * jnp.ones((3, H))
+    resets = jnp.zeros((3, T), bool).at[0, 4].set(True).at[2, 0].set(True)
+    kept, plain = (
+        layer.apply(params, x, initial_carry=carry, seq_lengths=lengths, resets=given) for given in (resets, None)
+    )
+    close(kept, plain)
+    close(plain[0][2], carry[2])
+
+
 @pytest.mark.slow
 def test_what_cannot_be_fused_is_flaxs_own(monkeypatch):
     """A cell with dropout, a convolution, another type: the same results, and no error that Flax would not give."""
