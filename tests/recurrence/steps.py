@@ -280,8 +280,8 @@ def rounded_again(p, carry, x):
 
 @step("V X", "H")
 def small_to_negative_powers(p, carry, x):
-    small = 0.02 + 0.01 * jnp.tanh(carry[0] @ p["V"] + x @ p["X"])
-    h = jnp.tanh(1e-24 * small**-12 + x @ p["X"])
+    small = 0.02 + 0.001 * jnp.tanh(carry[0] @ p["V"] + x @ p["X"])
+    h = jnp.tanh(1e-21 * small**-12 + x @ p["X"])
     return (h,), h
 
 
