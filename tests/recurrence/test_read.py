@@ -466,3 +466,20 @@ def test_a_chain_of_pointwise_work_takes_no_longer_than_it_is():
     start = time.perf_counter()
     assert cpu.why_not(neuron, FLOATS, jax.ShapeDtypeStruct((5, B, H), jnp.float32), (ROWS, ROWS)) is None
     assert time.perf_counter() - start < 30
+
+
+def test_a_number_in_a_sum_that_is_handed_another_gradient_than_the_rest():
+    @jax.custom_vjp
+    def handed(a, number):
+        return a * 1.0
+
+    handed.defvjp(lambda a, number: (a * 1.0, None), lambda _, d: (0.3 * d, d.sum(axis=-1, keepdims=True)))
+
+    def step(p, carry, x):
+        (h,) = carry
+        number = jnp.concatenate([jnp.broadcast_to(p["s"], (h.shape[0], 1)), h], axis=-1)[:, :1]
+        h = jnp.tanh(handed(h @ p["V"] + x @ p["X"] + number, number))
+        return (h,), h
+
+    params = {"V": Shape((11, 11)), "X": Shape((F, 11)), "s": Shape(())}
+    hold(Model(step, params, (11,)), "cpu", 9, 5, F, 2)

@@ -82,7 +82,7 @@ class Layout:
         self.sums = sums(roots)
         for column in self.sums.values():
             parts = (*column.products, *column.vectors)
-            if len({step.gradients[part] for part in parts if part.width == column.node.width}) > 1:
+            if len({step.gradients[part] for part in parts}) > 1:
                 raise UnsupportedError("a function's own derivative is handed to a part of a sum")
         self.index = {node: i for i, node in enumerate(self.sums)}
         taken = {vector for column in self.sums.values() for vector in column.vectors}

@@ -78,7 +78,7 @@ def sums(roots: Iterable[Node], given: Iterable[Node] = (), bias: bool = True) -
             leaves, inner = terms(node)
             alike = {part.inputs[0]: part for part in reversed(leaves) if alone(part, "product", node)}
             products = list(alike.values())[::-1]  # of each row one: a column has one weight for it
-            vectors = [part for part in leaves if bias and part.op == "vector" and used[part] == 1]
+            vectors = [part for part in leaves if bias and alone(part, "vector", node)]
             if products:
                 rest = [part for part in leaves if part not in products and part not in vectors]
                 found[node] = Sum(node, tuple(products), tuple(vectors), tuple(rest))
