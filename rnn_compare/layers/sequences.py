@@ -112,9 +112,8 @@ def recurrence(
 
     def moved(params: Any, states: Any, given: Any) -> tuple[Any, jax.Array]:
         before, fixed = states
-        state = before
-        if "again" in given:
-            state = _where(given["again"], fixed if rows is None else rows, before)
+        again = fixed if rows is None else rows
+        state = _where(given["again"], again, before) if "again" in given else before
         new, y = step(params, state, given["x"])
         if "there" in given:
             new, y = _where(given["there"], new, before), jnp.where(given["there"] > 0, y, 0)

@@ -47,6 +47,16 @@ def normalised(x):
     return x * jax.lax.rsqrt((x * x).mean(axis=-1, keepdims=True) + 0.1)
 
 
+def output(function):
+    """A step with one carry h, of which the function of (parameters, h, x) is the next and the output."""
+
+    def step(p, h, x):
+        h = function(p, h, x)
+        return h, h
+
+    return step
+
+
 def model(step, params, carry):
     """A function of (F, H): the model of a step, with parameters of these names and carries of these widths."""
 

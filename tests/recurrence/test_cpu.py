@@ -223,7 +223,7 @@ def test_a_helper_is_compiled_once_and_only_to_text(cache, monkeypatch):
     assert not made
 
 
-@pytest.mark.parametrize("name", ["lstm", "gru", "slstm"])  # all of them: test_read.py
+@pytest.mark.parametrize("name", ["lstm", "gru", "slstm"])  # all of them: test_refused.py
 def test_our_own_cells_are_served(name):
     cell = CELLS[name](units=2)
     assert pick("auto", cell, 3) == pick("cpu", cell, 3) == "cpu"
