@@ -5,6 +5,7 @@ partial sums; a single number over the units too, in LANES partial sums; a gradi
 """
 
 import functools
+import itertools
 
 from llvmlite import ir
 from numba import types
@@ -26,6 +27,7 @@ from rnn_compare.recurrence.cpu.vector import (
 from rnn_compare.recurrence.xla_ffi import njit
 
 _I64 = ir.IntType(64)
+WIDE = 4  # blocks of units in a tile where each number of a row has one weight in a block
 
 
 def _elements(builder, value, type_):
@@ -58,21 +60,38 @@ def product(segments, outputs, add):
         their packed weights [block, k, term, lane]; the number of blocks, a tuple of the outputs' addresses, and their
         floats from row to row. It reads and writes whole tiles, up to TILE_ROWS - 1 rows more.
     """
-    tile, single = (_product_tile(height, segments, outputs, add) for height in (TILE_ROWS, 1))
+    at_once = WIDE if all(len(terms) == 1 for terms in segments) else 1
+    several, one = (_product_rows(width, segments, outputs, add) for width in (at_once, 1))
 
     @njit()
     def multiply(rows, sources, strides, counts, weights, blocks, targets, stride):
-        for block in range(blocks):  # the weights of a block stay in the cache
-            for row in range(0, rows, TILE_ROWS):
-                if rows - row == 1:
-                    single(row, sources, strides, counts, weights, block, targets, stride)
-                else:
-                    tile(row, sources, strides, counts, weights, block, targets, stride)
+        whole = blocks // at_once * at_once
+        for block in range(0, whole, at_once):  # their weights stay in the cache
+            several(rows, sources, strides, counts, weights, block, targets, stride)
+        for block in range(whole, blocks):
+            one(rows, sources, strides, counts, weights, block, targets, stride)
 
     return multiply
 
 
-def _product_tile(height, segments, outputs, add):
+@functools.cache
+def _product_rows(width, segments, outputs, add):
+    """All rows of so many blocks."""
+    tile, single = (_product_tile(height, width, segments, outputs, add) for height in (TILE_ROWS, 1))
+
+    @njit()
+    def multiply(rows, sources, strides, counts, weights, block, targets, stride):
+        for row in range(0, rows, TILE_ROWS):
+            if rows - row == 1:
+                single(row, sources, strides, counts, weights, block, targets, stride)
+            else:
+                tile(row, sources, strides, counts, weights, block, targets, stride)
+
+    return multiply
+
+
+def _product_tile(height, width, segments, outputs, add):
+    """A tile of so many rows and blocks of units."""
     accumulators = 1 + max(i for terms in segments for i, _ in terms)
 
     @intrinsic
@@ -83,30 +102,35 @@ def _product_tile(height, segments, outputs, add):
             )
             row, block, stride = args[0], args[5], args[7]
             rows = [builder.add(row, _I64(g)) for g in range(height)]
-            slots = _slots(builder, height, accumulators)
+            blocks = [builder.add(block, _I64(b)) for b in range(width)]
+            slots = [_slots(builder, height, accumulators) for _ in blocks]
             for terms, count, weight in zip(segments, counts, weights, strict=True):
                 size = _I64(len(terms) * WIDTH)
-                weight = builder.gep(weight, [builder.mul(builder.mul(block, count), size)])
+                starts = [builder.gep(weight, [builder.mul(builder.mul(b, count), size)]) for b in blocks]
                 with cgutils.for_range(builder, count, intp=_I64) as loop:
-                    here = builder.gep(weight, [builder.mul(loop.index, size)])
+                    here = builder.mul(loop.index, size)
                     vectors = [
-                        builder.load(at(builder, builder.gep(here, [_I64(n * WIDTH)])), align=4)
+                        [
+                            builder.load(at(builder, builder.gep(start, [builder.add(here, _I64(n * WIDTH))])), align=4)
+                            for start in starts
+                        ]
                         for n in range(len(terms))
                     ]
                     for g in range(height):
                         factors = {}
-                        for (i, source), vector in zip(terms, vectors, strict=True):
+                        for (i, source), of_blocks in zip(terms, vectors, strict=True):
                             if source not in factors:
                                 offset = builder.add(builder.mul(strides[source], rows[g]), loop.index)
                                 number = builder.load(builder.gep(sources[source], [offset]))
                                 factors[source] = splat(builder, number)
-                            slot = slots[g][i]
-                            builder.store(emit_fma(builder, factors[source], vector, builder.load(slot)), slot)
-            for g in range(height):
-                for parts, target in zip(outputs, targets, strict=True):
-                    total = builder.load(slots[g][parts[0]])
+                            for of_block, vector in zip(slots, of_blocks, strict=True):
+                                slot = of_block[g][i]
+                                builder.store(emit_fma(builder, factors[source], vector, builder.load(slot)), slot)
+            for of_block, block in zip(slots, blocks, strict=True):
+                for g, (parts, target) in itertools.product(range(height), zip(outputs, targets, strict=True)):
+                    total = builder.load(of_block[g][parts[0]])
                     for i in parts[1:]:
-                        total = builder.fadd(total, builder.load(slots[g][i]))
+                        total = builder.fadd(total, builder.load(of_block[g][i]))
                     offset = builder.add(builder.mul(stride, rows[g]), builder.mul(block, _I64(WIDTH)))
                     place = at(builder, builder.gep(target, [offset]))
                     if add:
