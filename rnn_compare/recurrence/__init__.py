@@ -29,7 +29,7 @@ PLACES = {"cpu": "a CPU", "gpu": "an NVIDIA GPU"}
 
 # Up to so many units the CPU's kernels were measured to be faster than the scan: experiments/speed/kernels.py. A rule
 # and not a race, so that the same command gives the same bits. On a GPU it is a race: no rule is known.
-FASTER_UP_TO = 128
+FASTER_UP_TO = 256
 
 
 def pick(backend: str, cell: RecurrentCell, features: int, steps: int = 1, batch: int = 1) -> str:

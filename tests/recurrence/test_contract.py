@@ -53,6 +53,15 @@ def test_others_at_one_size(name, backend):
     hold(MODELS[name](2, 11), backend, 300, 13, 2, 2)
 
 
+@pytest.mark.parametrize(
+    ("B", "H"), [(1, 72), (13, 72), *(pytest.param(B, 144, marks=pytest.mark.slow) for B in (1, 13))]
+)
+@pytest.mark.parametrize("name", ["rnn", *(pytest.param(name, marks=pytest.mark.slow) for name in HEAD)])
+def test_many_units(name, B, H):
+    """Several blocks of units at a time, and more steps at once than one."""
+    hold(MODELS[name](2, H), "cpu", 40, B, 2, 0)
+
+
 @pytest.mark.parametrize("backend", FAST)
 @pytest.mark.parametrize("name", [pytest.param(name, marks=pytest.mark.slow) for name in HEAD])
 def test_a_long_sequence_of_single_numbers(name, backend):

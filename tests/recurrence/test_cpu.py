@@ -248,5 +248,5 @@ def test_a_carry_of_another_batch_and_parameters_of_another_size_are_errors():
 
 
 def test_auto_takes_the_kernels_where_they_are_known_to_be_faster():
-    assert [pick("auto", CELLS["gru"](units=units), 1) for units in (128, 129)] == ["cpu", "scan"]
-    assert pick("cpu", CELLS["gru"](units=129), 1) == "cpu"  # whoever asks for it gets it
+    assert [pick("auto", CELLS["gru"](units=units), 1) for units in (256, 257)] == ["cpu", "scan"]
+    assert pick("cpu", CELLS["gru"](units=257), 1) == "cpu"  # whoever asks for it gets it

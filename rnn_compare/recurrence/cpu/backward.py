@@ -117,7 +117,8 @@ class _Backward(Pass):
         self.columns("temp", self._temp_columns)
         self.columns("dstate", [(f"s{i}", state.width) for i, state in enumerate(step.states)])
         width = " + ".join(of.dim(width) for _, width in self._block_columns) or "1"
-        self.size("block_steps", f"steps_of_block({width})")
+        self.size("block_steps", f"steps_of_block(batch, {width})")
+        self.size("block_rows", "block_steps * min(batch, CHUNK) + TILE_ROWS")  # a step's last tile may reach beyond
         self.size("share", share)
 
         def carve_partials() -> None:
@@ -135,8 +136,8 @@ class _Backward(Pass):
             self.pack_weights(self.recompute)
             self._pack_back()
             out(
-                "fill_zeros(rows, block_steps * CHUNK * row_floats)",
-                "fill_zeros(columns, block_steps * CHUNK * column_floats)",
+                "fill_zeros(rows, block_rows * row_floats)",
+                "fill_zeros(columns, block_rows * column_floats)",
             )
             out("fill_zeros(dstates, CHUNK * dstate_floats)", "fill_zeros(dstates_before, CHUNK * dstate_floats)")
             out(
@@ -269,8 +270,8 @@ class _Backward(Pass):
                 size = packed_size(of, of.dim(width), len(terms), column.node.width)
                 self.scratch.append((f"back{i}_{j}", size))
         self.scratch += [
-            ("rows", "block_steps * CHUNK * row_floats"),
-            ("columns", "block_steps * CHUNK * column_floats"),
+            ("rows", "block_rows * row_floats"),
+            ("columns", "block_rows * column_floats"),
             ("dstates", "CHUNK * dstate_floats"),
             ("dstates_before", "CHUNK * dstate_floats"),
             ("temps", "CHUNK * temp_floats"),

@@ -15,7 +15,7 @@ from rnn_compare.recurrence.cpu.vector import (
 from rnn_compare.recurrence.xla_ffi import address_of, inline, njit
 
 GROUP, CHUNK = 4, 12  # sequences: a task has so many, or a multiple, up to CHUNK
-BLOCK_BYTES = 32768  # columns of a block of steps in the backward pass
+BLOCK_FLOATS = 8192  # columns of a block of steps in the backward pass
 PAST_CACHES_FROM = 1 << 20  # floats: nothing of a bigger array is still in a cache when it is read
 
 
@@ -149,6 +149,7 @@ def chunks_of(batch):
     return chunks
 
 
-def steps_of_block(width):
-    """How many steps the backward pass takes at once, for so many units in all columns."""
-    return max(1, BLOCK_BYTES // (4 * CHUNK * width))
+def steps_of_block(batch, width):
+    """How many steps the backward pass takes at once, for so many sequences and so many units in all columns."""
+    rows = max(BLOCK_FLOATS // width, CHUNK * (width // 256))  # more where gradients are big: each block adds to them
+    return max(1, rows // min(batch, CHUNK))
