@@ -117,7 +117,7 @@ class _Backward(Pass):
         self.columns("temp", self._temp_columns)
         self.columns("dstate", [(f"s{i}", state.width) for i, state in enumerate(step.states)])
         width = " + ".join(of.dim(width) for _, width in self._block_columns) or "1"
-        self.size("block_steps", f"steps_of_block(batch, {width})")
+        self.size("block_steps", f"min(max(steps, 1), steps_of_block(batch, {width}))")
         self.size("block_rows", "block_steps * min(batch, CHUNK) + TILE_ROWS")  # a step's last tile may reach beyond
         self.size("share", share)
 
