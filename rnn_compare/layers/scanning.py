@@ -35,7 +35,7 @@ def scan(
         The last carry, and the outputs of all steps.
     """
     try:
-        fused = _Fused(f, init, xs)
+        fused = _Fused(f, init, xs, length)
     except UnsupportedError:
         return jax.lax.scan(f, init, xs, length, reverse, unroll)
     return fused(init, xs, reverse)
@@ -57,12 +57,14 @@ class _Fused:
         UnsupportedError: no kernel can be made of it; says why.
     """
 
-    def __init__(self, f: Body, init: Any, xs: Any) -> None:
+    def __init__(self, f: Body, init: Any, xs: Any, length: int | None = None) -> None:
         self._f = f
         self._carry = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(jnp.shape(leaf), jnp.result_type(leaf)), init)
         self._x = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape[1:], leaf.dtype), xs)
         if not jax.tree.leaves(self._carry) or any(leaf.ndim == 0 for leaf in jax.tree.leaves((self._carry, self._x))):
             raise UnsupportedError("a carry or an input has no axis that could be a batch")
+        if len({len(leaf) for leaf in jax.tree.leaves(xs)} | {length} - {None}) > 1:
+            raise UnsupportedError("the inputs are not of one length")  # which jax.lax.scan complains about
         last, self._y = jax.eval_shape(f, self._carry, self._x)
         if any(leaf.ndim == 0 for leaf in jax.tree.leaves(self._y)):
             raise UnsupportedError("an output has no axis that could be a batch")

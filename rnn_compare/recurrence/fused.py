@@ -94,12 +94,14 @@ def recurrence(
 
     Raises:
         UnsupportedError: no kernel can be made of the step; says why.
-        ValueError: the carry is not of the input's batch.
+        ValueError: the carry is not of the input's batch, or inputs are not of one length and batch.
     """
     (leaves, tree), inputs = jax.tree.flatten(carry), jax.tree.leaves(x)
     T, B = inputs[0].shape[:2]
     if wrong := [leaf.shape for leaf in leaves if leaf.shape[:1] != (B,)]:
         raise ValueError(f"the input has a batch of {B}, and the carry is {wrong[0]}")
+    if wrong := [leaf.shape for leaf in inputs if leaf.shape[:2] != (T, B)]:
+        raise ValueError(f"an input is {T} steps of {B} sequences, and another is {wrong[0]}")
     if T == 0 or B == 0:
         return scan.recurrence(step, params, x, carry)
     problem = problem_of(step, params, x, carry)

@@ -214,6 +214,13 @@ def test_resets_within_padding_change_nothing():
 
 
 @pytest.mark.slow
+def test_a_length_beyond_the_end_is_the_whole_length():
+    layer, x = rnn_compare.RNN(nn.GRUCell(H)), inputs()
+    params = layer.init(jax.random.key(1), x)
+    results = (judged(layer, LENGTHS.at[0].set(length))(params, x) for length in (T + 100_000, T))
+    jax.tree.map(np.testing.assert_array_equal, *results)
+
+
 def test_what_cannot_be_fused_is_flaxs_own(monkeypatch):
     """A cell with dropout, a convolution, another type: the same results, and no error that Flax would not give."""
     monkeypatch.undo()

@@ -57,6 +57,19 @@ def test_a_body_that_gives_out_nothing():
     assert rnn_compare.why_not(body, init, xs) is None
 
 
+@pytest.mark.parametrize(("lengths", "length"), [((5, 3), None), ((3, 500), None), ((5, 5), 3)])
+def test_inputs_of_several_lengths_are_refused_as_by_lax_scan(lengths, length):
+    _, init, _ = given()
+    xs = [jnp.ones((T, B, H)) for T in lengths]
+
+    def body(carry, x):
+        return recurrent(jnp.ones((H, H)), carry, (x[0][:, 0] > 0, x[1]))
+
+    for scan in (jax.lax.scan, rnn_compare.scan):
+        with pytest.raises(ValueError, match="leading axis size"):
+            scan(body, init, xs, length)
+
+
 @pytest.mark.parametrize(
     ("body", "init", "xs", "why"),
     [

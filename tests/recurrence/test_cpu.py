@@ -243,6 +243,8 @@ def test_a_carry_of_another_batch_and_parameters_of_another_size_are_errors():
     params = lstm.init(jax.random.key(0), lstm.initialize_carry(None, (3, 1)), x[0])["params"]
     with pytest.raises(ValueError, match=r"the input has a batch of 3, and the carry is \(2, 2\)"):
         recurrence(lstm, params, x, lstm.initialize_carry(None, (2, 1)), "cpu")
+    with pytest.raises(ValueError, match=r"an input is 5 steps of 3 sequences, and another is \(4, 3, 1\)"):
+        cpu.recurrence(lambda p, c, x: (c + x[0] * x[1], c), (), (jnp.ones((5, 3, 1)), jnp.ones((4, 3, 1))), x[0])
     with pytest.raises(TypeError, match="contracting dimension"):
         recurrence(lstm, params, jnp.ones((1, 3, 2)), lstm.initialize_carry(None, (3, 2)), "cpu")
 

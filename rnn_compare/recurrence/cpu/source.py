@@ -174,7 +174,7 @@ class Pass:
         """How many steps a task computes."""
         if not self.of.ending:
             return "steps"
-        self.out("end = largest(until + first, count)")
+        self.out("end = min(steps, largest(until + first, count))")
         return "end"
 
     def zero_behind(self, name: str) -> None:

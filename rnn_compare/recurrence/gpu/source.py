@@ -212,7 +212,7 @@ class Pass:
                 "int end = 0;",
                 f"for (int i = 0; i < {self.sequences}; ++i) {{",
                 f"    const long long b = (long long)blockIdx.x * {self.sequences} + i;",
-                "    if (b < batch) end = max(end, (int)until[run * batch + b]);",
+                "    if (b < batch) end = max(end, (int)min(steps, (long long)until[run * batch + b]));",
                 "}",
             ]
         else:
