@@ -7,6 +7,7 @@ from flax import linen as nn
 from flax.errors import FlaxError
 
 from rnn_compare.layers.sequences import apply, chosen
+from rnn_compare.recurrence import UnsupportedError
 
 
 class RNN(nn.RNN):
@@ -67,7 +68,8 @@ class RNN(nn.RNN):
         order: dict[str, Any],
     ) -> tuple[Any, jax.Array] | None:
         """(last carry, outputs); None of a cell that is more than a function of parameters, or not yet initialized."""
-        if self.is_initializing() or self.cell.num_feature_axes != 1:
+        lifted = self.variable_axes or self.variable_carry or set(self.split_rngs) - {"params"}
+        if self.is_initializing() or self.cell.num_feature_axes != 1 or lifted or self.variable_broadcast != "params":
             return None
         cell, variables = self.cell.unbind()
         if variables.keys() - {"params"}:
@@ -77,12 +79,12 @@ class RNN(nn.RNN):
             return cell.apply({"params": params}, carry, x)
 
         def initial(shape: tuple[int, ...]) -> Any:
-            return cell.initialize_carry(jax.random.key(0) if key is None else key, shape)
+            return self.cell.initialize_carry(jax.random.key(0) if key is None else key, shape)
 
         params = variables.get("params", {})
         try:
             return apply(step, params, inputs, initial, carry, lengths=lengths, resets=resets, **order)
-        except FlaxError:  # it needs random numbers, or the like
+        except (FlaxError, UnsupportedError):  # it needs random numbers, or gives out a tree, or the like
             return None
 
 

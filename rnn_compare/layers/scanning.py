@@ -60,7 +60,7 @@ class _Fused:
     def __init__(self, f: Body, init: Any, xs: Any, length: int | None = None) -> None:
         self._f = f
         self._carry = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(jnp.shape(leaf), jnp.result_type(leaf)), init)
-        self._x = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape[1:], leaf.dtype), xs)
+        self._x = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(jnp.shape(leaf)[1:], jnp.result_type(leaf)), xs)
         if not jax.tree.leaves(self._carry) or any(leaf.ndim == 0 for leaf in jax.tree.leaves((self._carry, self._x))):
             raise UnsupportedError("a carry or an input has no axis that could be a batch")
         if len({len(leaf) for leaf in jax.tree.leaves(xs)} | {length} - {None}) > 1:

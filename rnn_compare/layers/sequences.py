@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 from flax.linen.recurrent import flip_sequences
 
-from rnn_compare.recurrence import BACKENDS, fastest
+from rnn_compare.recurrence import BACKENDS, UnsupportedError, fastest
 from rnn_compare.recurrence.linear import linear
 from rnn_compare.recurrence.step.read import StepFunction
 
@@ -48,18 +48,31 @@ def apply(
 
     Returns:
         The last carry, and the outputs, zero on padding.
+
+    Raises:
+        UnsupportedError: the step's outputs are no array [B, W], or a part of the carry has no axis but the batch's.
+        ValueError: lengths or resets are not of the inputs' shape, or lengths no whole numbers.
     """
     first = inputs if time_major else jnp.moveaxis(inputs, -2, 0)
     T, *batch, F = first.shape
     one_batch = functools.partial(_reshaped, before=len(batch), after=(math.prod(batch),))
     x = first.reshape(T, math.prod(batch), F)
     rows = None
-    if carry is None:
-        carry, rows = initial((*batch, F)), _alike(initial, F) if resets is not None else None
     if lengths is not None:
-        lengths = lengths.reshape(-1)
+        lengths = _of_shape("seq_lengths", lengths, tuple(batch)).reshape(-1)
+        if not jnp.issubdtype(lengths.dtype, jnp.integer):
+            raise ValueError(f"seq_lengths are {lengths.dtype}, and should be whole numbers")
     if resets is not None:
+        resets = _of_shape("resets", resets, (T, *batch) if time_major else (*batch, T))
         resets = (resets if time_major else jnp.moveaxis(resets, -1, 0)).reshape(x.shape[:2])
+    if carry is None:
+        carry, rows = _initial(initial, (*batch, F)) if resets is not None else (initial((*batch, F)), None)
+    if any(jnp.ndim(leaf) <= len(batch) for leaf in jax.tree.leaves(carry)):
+        raise UnsupportedError("a part of the carry has no axis but the batch's")
+    carry = jax.tree.map(one_batch, carry)
+    y = jax.eval_shape(step, params, carry, jax.ShapeDtypeStruct(x.shape[1:], x.dtype))[1]
+    if not hasattr(y, "shape") or len(y.shape) != 2:
+        raise UnsupportedError("the step's outputs are no array [B, W]")
 
     def flip(x: jax.Array) -> jax.Array:
         if lengths is None:
@@ -71,7 +84,7 @@ def apply(
         if resets is not None:  # what begins anew at a step ends there for whom comes from behind
             behind = jnp.concatenate([resets[1:], jnp.zeros_like(resets[:1])])
             resets = flip(behind[..., None])[..., 0]
-    outputs, last = recurrence(step, params, x, jax.tree.map(one_batch, carry), lengths, resets, rows)
+    outputs, last = recurrence(step, params, x, carry, lengths, resets, rows)
     if reverse and keep_order:
         outputs = flip(outputs)
     outputs = outputs.reshape(T, *batch, outputs.shape[-1])
@@ -143,7 +156,7 @@ def _flipped(lengths: jax.Array, x: jax.Array) -> jax.Array:
 
 
 def _where(mask: jax.Array, yes: Any, no: Any) -> Any:
-    return jax.tree.map(lambda a, b: jnp.where(mask > 0, a, b), yes, no)
+    return jax.tree.map(lambda a, b: jnp.where(mask.reshape(-1, *[1] * (b.ndim - 1)) > 0, a, b), yes, no)
 
 
 def _reshaped(leaf: jax.Array, before: int, after: tuple[int, ...]) -> jax.Array:
@@ -151,12 +164,24 @@ def _reshaped(leaf: jax.Array, before: int, after: tuple[int, ...]) -> jax.Array
     return leaf.reshape(*after, *leaf.shape[before:])
 
 
-def _alike(initial: Callable[[tuple[int, ...]], Any], features: int) -> Any:
-    """The cell's own initial carry of one sequence, if it is known to be that of all: a tree of arrays [1, H]."""
+def _of_shape(name: str, array: Any, shape: tuple[int, ...]) -> jax.Array:
+    array = jnp.asarray(array)
+    if array.shape != shape:
+        raise ValueError(f"{name} have the shape {array.shape}, and should have {shape}")
+    return array
+
+
+def _initial(initial: Callable[[tuple[int, ...]], Any], shape: tuple[int, ...]) -> tuple[Any, Any]:
+    """The cell's own initial carry, and, if it is known to be the same for all sequences, that of one, [1, H]."""
+    axes = len(shape) - 1
     try:
         with jax.ensure_compile_time_eval():
-            two = initial((2, features))
-            same = all(bool((leaf[0] == leaf[1]).all()) for leaf in jax.tree.leaves(two))
-            return jax.tree.map(lambda leaf: leaf[:1], two) if same else None
+            carry = initial(shape)
+            rows = jax.tree.map(lambda leaf: leaf[(slice(1),) * axes], carry)
+            same = jax.tree.map(lambda leaf, row: bool(leaf.size and (leaf == row).all()), carry, rows)
     except jax.errors.ConcretizationTypeError:  # the key that it is drawn from is traced
-        return None
+        return initial(shape), None
+    if not all(jax.tree.leaves(same)):
+        return carry, None
+    carry = jax.tree.map(lambda leaf, row: jnp.broadcast_to(row, leaf.shape), carry, rows)  # a big constant it is not
+    return carry, jax.tree.map(lambda row: row.reshape(1, *row.shape[axes:]), rows)

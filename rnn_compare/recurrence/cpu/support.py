@@ -150,6 +150,9 @@ def chunks_of(batch):
 
 
 def steps_of_block(batch, width):
-    """How many steps the backward pass takes at once, for so many sequences and so many units in all columns."""
-    rows = max(BLOCK_FLOATS // width, CHUNK * (width // 256))  # more where gradients are big: each block adds to them
+    """How many steps the backward pass takes at once, for so many sequences and so many units in all columns.
+
+    More where gradients are big, as each block adds to them, though no more than a cache holds.
+    """
+    rows = max(BLOCK_FLOATS // width, CHUNK * min(width // 256, 4))
     return max(1, rows // min(batch, CHUNK))
