@@ -68,8 +68,8 @@ class RNN(nn.RNN):
         order: dict[str, Any],
     ) -> tuple[Any, jax.Array] | None:
         """(last carry, outputs); None of a cell that is more than a function of parameters, or not yet initialized."""
-        lifted = self.variable_axes or self.variable_carry or set(self.split_rngs) - {"params"}
-        if self.is_initializing() or self.cell.num_feature_axes != 1 or lifted or self.variable_broadcast != "params":
+        lifted = self.variable_broadcast != "params" or self.variable_axes or self.variable_carry
+        if lifted or set(self.split_rngs) - {"params"} or self.is_initializing() or self.cell.num_feature_axes != 1:
             return None
         cell, variables = self.cell.unbind()
         if variables.keys() - {"params"}:
