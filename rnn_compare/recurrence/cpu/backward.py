@@ -5,10 +5,12 @@ the kept states where it needs them, goes back through the steps, and then adds 
 of the weights. Of size T it keeps the states; no [T, B, nH] array ever exists.
 """
 
-from collections.abc import Iterable, Iterator
+import itertools
+from collections.abc import Iterable
 
 from rnn_compare.recurrence.cpu.layout import MOST_COLUMNS, ONE, Layout
 from rnn_compare.recurrence.cpu.source import Kernel, Pass, maker_of, packed_size, tuple_of, words
+from rnn_compare.recurrence.cpu.tiles import at_once
 from rnn_compare.recurrence.step.graph import LEAVES, SAME, Node, ancestors, uses
 from rnn_compare.recurrence.step.stages import CHEAP, Schedule, Stage, Sum, sums
 
@@ -260,7 +262,7 @@ class _Backward(Pass):
             if column.node not in self._targets:
                 self._targets[column.node] = "temps", "temp_floats", self.where[column.node][1]
         self._added = {column.node for column in self.schedule.direct.values() if column.rest}
-        self._back = [(column, list(self._terms(column))) for column in back]
+        self._back = [(column, self._groups(column)) for column in back]
         self.weights_scratch(self.recompute)
         self.scratch += [
             (f"packed_extra{i}", of.units(node.width)) for i, node in enumerate(self.extras) if node.op == "vector"
@@ -277,12 +279,12 @@ class _Backward(Pass):
             ("temps", "CHUNK * temp_floats"),
         ]
 
-    def _terms(self, column: Sum) -> Iterator[tuple[int, list[Node]]]:
+    def _groups(self, column: Sum) -> list[tuple[int, list[Node]]]:
         """The products of a sum, by the width of what is multiplied."""
         by_width: dict[int, list[Node]] = {}
         for product in column.products:
             by_width.setdefault(self._source_of[product.inputs[0]][3], []).append(product)
-        yield from by_width.items()
+        return list(by_width.items())
 
     def _pack_back(self) -> None:
         of = self.of
@@ -291,9 +293,10 @@ class _Backward(Pass):
                 self.out(f"pack_vector(extra{i}, {words(of.dim(node.width))}, packed_extra{i})")
         for i, (column, groups) in enumerate(self._back):
             target, single = of.dim(column.node.width), column.node.width == 1
+            together = at_once(_terms_of(groups))
             for j, (width, terms) in enumerate(groups):
                 for n, product in enumerate(terms):
-                    end = f"back{i}_{j}, {words(len(terms), n)})"
+                    end = f"back{i}_{j}, {words(len(terms), n, together)})"
                     dot = f"{words(of.dim(width), 1)}, back{i}_{j}, {words(n)})"
                     if product in self.extras:
                         extra, shape = f"extra{self.extras.index(product)}", words(of.dim(width), 1, 0, target)
@@ -368,22 +371,17 @@ class _Backward(Pass):
         of = self.of
         number = next(i for i, (other, _) in enumerate(self._back) if other is column)
         groups = self._back[number][1]
-        sources, strides, segments, counts, total = [], [], [], [], 0
-        for width, terms in groups:
-            segment = []
-            for product in terms:
-                base, floats, offset, _ = self._source_of[product.inputs[0]]
-                start = "s * count * column_floats + " if base == "columns" else ""
-                segment.append((total % MOST_COLUMNS, len(sources)))
-                sources.append(f"{base} + ({start}{offset})")
-                strides.append(floats)
-                total += 1
-            segments.append(tuple(segment))
-            counts.append(of.dim(width))
+        sources, strides = [], []
+        for product in (product for _, terms in groups for product in terms):
+            base, floats, offset, _ = self._source_of[product.inputs[0]]
+            start = "s * count * column_floats + " if base == "columns" else ""
+            sources.append(f"{base} + ({start}{offset})")
+            strides.append(floats)
+        counts = [of.dim(width) for width, _ in groups]
         base, floats, offset = self._targets[column.node]
-        outputs = (tuple(range(min(total, MOST_COLUMNS))),)
+        outputs = (tuple(range(min(len(sources), MOST_COLUMNS))),)
         maker = maker_of(column.node.width)
-        name = self.factory(f"{maker}({tuple(segments)}, {outputs}, {column.node in self._added})")
+        name = self.factory(f"{maker}({_terms_of(groups)}, {outputs}, {column.node in self._added})")
         weights = tuple_of(f"back{number}_{j}" for j in range(len(groups)))
         blocks, target = f"{of.units(column.node.width)} // WIDTH", f"({base} + {offset},)"
         operands = f"{tuple_of(sources)}, {tuple_of(strides)}, {tuple_of(counts)}, {weights}"
@@ -403,3 +401,9 @@ class _Backward(Pass):
         source = f"rows + r{self.of.rows.index(sources[0])}, row_floats, {words(self.of.count(sources))}"
         blocks = f"{self.of.units(width)} // WIDTH"
         self.out(f"{name}({source}, block_count * count, {tuple_of(columns)}, column_floats, {blocks}, {target})")
+
+
+def _terms_of(groups: list[tuple[int, list[Node]]]) -> tuple[tuple[tuple[int, int], ...], ...]:
+    """A sum's products as the segments of `tiles.product`: each is a source, and they take turns with its sums."""
+    numbers = itertools.count()
+    return tuple(tuple((i % MOST_COLUMNS, i) for i in itertools.islice(numbers, len(terms))) for _, terms in groups)

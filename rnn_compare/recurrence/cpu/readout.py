@@ -1,13 +1,13 @@
 """The fused kernel of a linear readout's squared error: predictions exist for one block of rows at a time.
 
 inputs[row, :]           a row [h, 1]: the 1 brings in the bias
-weights[block, k, lane]  packed; k runs over the row, lanes are outputs
+weights                  packed; k runs over the row, lanes are outputs
 errors[row, lane]        inputs @ weights - targets, then their gradients
 """
 
-from rnn_compare.recurrence.cpu.support import copy, fill_zeros, past_caches, up, write, zero
+from rnn_compare.recurrence.cpu.support import copy, fill_zeros, packed, past_caches, up, write, zero
 from rnn_compare.recurrence.cpu.tasks import Plan
-from rnn_compare.recurrence.cpu.tiles import outer, product
+from rnn_compare.recurrence.cpu.tiles import WIDE, outer, product
 from rnn_compare.recurrence.cpu.vector import GRADIENT_ROWS, WIDTH, fma, load, load_some, store
 from rnn_compare.recurrence.xla_ffi import arg, as_floats, inline, njit, peek, result
 
@@ -42,7 +42,8 @@ def pack_weights(frame, run, h, outputs, weights):
     for i in range(h + 1):
         row = arg(frame, 1) + (run * h + i) * outputs if i < h else arg(frame, 2) + run * outputs
         for lane in range(0, outputs, WIDTH):
-            store(weights + (lane * (h + 1) + i * WIDTH), load_some(row + lane, outputs - lane))
+            place = packed(lane // WIDTH, up(outputs, WIDTH) // WIDTH, i, h + 1, 0, 1, WIDE)
+            store(weights + place, load_some(row + lane, outputs - lane))
 
 
 @njit()
@@ -127,8 +128,8 @@ def backward_task(frame, numbers, workspace, scratch, index):
     for output in range(outputs):
         scale[output] = 2 * arg(frame, 4)[run * outputs + output] / rows
         for unit in range(h):
-            at = unit // WIDTH * outputs + output
-            transposed[at * WIDTH + unit % WIDTH] = arg(frame, 1)[(run * h + unit) * outputs + output]
+            place = packed(unit // WIDTH, units // WIDTH, output, outputs, 0, 1, WIDE)
+            transposed[place + unit % WIDTH] = arg(frame, 1)[(run * h + unit) * outputs + output]
     far = past_caches(result(frame, 0), h, rows * h)
     fill_zeros(inputs, BLOCK * stride)
     fill_zeros(dweights, up(h + 1, GRADIENT_ROWS) * lanes)

@@ -5,7 +5,7 @@ Memory is laid out for that:
 
     rows[row, :]             what is multiplied: states, a 1 that brings in the biases, the input, then computed rows
     columns[row, c, unit]    sums of products, each padded to whole vectors; in the backward pass their cotangents later
-    weights[block, k, term, lane]
+    weights                  packed, see `support.packed`
 """
 
 import dataclasses
@@ -18,6 +18,7 @@ from collections.abc import Iterable, Iterator
 from rnn_compare.recurrence.cpu.layout import Array, Layout, Segment
 from rnn_compare.recurrence.cpu.support import CHUNK, chunks_of, steps_of_block, up
 from rnn_compare.recurrence.cpu.tasks import Plan
+from rnn_compare.recurrence.cpu.tiles import at_once
 from rnn_compare.recurrence.cpu.vector import GRADIENT_ROWS, LANES, TILE_ROWS, WIDTH
 from rnn_compare.recurrence.step.graph import SAME, Node
 from rnn_compare.recurrence.step.stages import Schedule, Stage, Sum
@@ -188,7 +189,7 @@ class Pass:
     def pack_weights(self, schedule: Schedule) -> None:
         """The weights of a schedule's columns, and vectors, as the kernel reads them."""
         of = self.of
-        for i, segment, packed in self._packed(schedule):
+        for i, segment, packed, together in self._packed(schedule):
             count, whole = of.count(segment.sources), of.weights[i].sums
             for place, column in enumerate(segment.sums):
                 number = whole.index(column)
@@ -197,24 +198,30 @@ class Pass:
                     self.out(f"pack_dot({first}, {words(count, len(whole))}, {packed}, {words(place)})")
                 else:
                     shape = words(count, len(whole), number, of.dim(segment.width))
-                    self.out(f"pack(w{i}, {shape}, {packed}, {words(len(segment.sums), place)})")
+                    self.out(f"pack(w{i}, {shape}, {packed}, {words(len(segment.sums), place, together)})")
         for i, vector in enumerate(of.vectors):
             self.out(f"pack_vector(v{i}, {words(of.dim(vector.width))}, packed_v{i})")
 
     def weights_scratch(self, schedule: Schedule) -> None:
         """Where they are packed."""
         of = self.of
-        for _, segment, packed in self._packed(schedule):
+        for _, segment, packed, _ in self._packed(schedule):
             size = packed_size(of, of.count(segment.sources), len(segment.sums), segment.width)
             self.scratch.append((packed, size))
         self.scratch += [(f"packed_v{i}", of.units(vector.width)) for i, vector in enumerate(of.vectors)]
 
-    def _packed(self, schedule: Schedule) -> Iterator[tuple[int, Segment, str]]:
-        """The weights of a schedule's columns: number, part, and name once they are packed."""
+    def _packed(self, schedule: Schedule) -> Iterator[tuple[int, Segment, str, int]]:
+        """The weights of a schedule's columns: number, part, name once they are packed, and blocks at once."""
         for stage in schedule.stages:
             for columns in self.of.products_of(stage):
+                together = at_once(self._terms_of(columns))
                 for i, segment in self.of.parts(columns):
-                    yield i, segment, self._packed_name(i, columns)
+                    yield i, segment, self._packed_name(i, columns), together
+
+    def _terms_of(self, product: tuple[Sum, ...]) -> tuple[tuple[tuple[int, int], ...], ...]:
+        """What each segment adds to which column, see `tiles.product`."""
+        segments = enumerate(segment for _, segment in self.of.parts(product))
+        return tuple(tuple((product.index(column), i) for column in segment.sums) for i, segment in segments)
 
     def _packed_name(self, weights: int, columns: tuple[Sum, ...]) -> str:
         return f"packed_w{weights}_{self.of.index[columns[0].node]}"
@@ -232,18 +239,15 @@ class Pass:
         """A round's columns of one product, for so many rows."""
         of, parts = self.of, list(self.of.parts(product))
         segments = [segment for _, segment in parts]
-        terms = tuple(
-            tuple((product.index(column), number) for column in segment.sums) for number, segment in enumerate(segments)
-        )
-        maker = maker_of(product[0].node.width)
-        name = self.factory(f"{maker}({terms}, {tuple((i,) for i in range(len(product)))}, False)")
+        outputs = tuple((i,) for i in range(len(product)))
+        name = self.factory(f"{maker_of(product[0].node.width)}({self._terms_of(product)}, {outputs}, False)")
         sources = tuple_of(f"rows + r{of.rows.index(segment.sources[0])}" for segment in segments)
         strides = tuple_of(["row_floats"] * len(segments))
         counts = tuple_of(of.count(segment.sources) for segment in segments)
         weights = tuple_of(self._packed_name(i, product) for i, _ in parts)
-        outputs = tuple_of(f"columns + c{of.index[column.node]}" for column in product)
+        targets = tuple_of(f"columns + c{of.index[column.node]}" for column in product)
         blocks = f"{of.units(product[0].node.width)} // WIDTH"
-        self.out(f"{name}({rows}, {sources}, {strides}, {counts}, {weights}, {blocks}, {outputs}, column_floats)")
+        self.out(f"{name}({rows}, {sources}, {strides}, {counts}, {weights}, {blocks}, {targets}, column_floats)")
 
     # Pointwise work.
 

@@ -83,22 +83,36 @@ def write(p, value, count, far):
         store_some(p, value, count)
 
 
+@inline
+def packed(block, blocks, k, count, term, terms, together):
+    """Where a vector of a product's packed weights lies: [block, k, term, lane].
+
+    Of blocks that it takes together, [blocks, term, k, block, lane].
+    """
+    first = block // together * together
+    if together == 1 or first + together > blocks:
+        return ((block * count + k) * terms + term) * WIDTH
+    return ((first * terms + term * together) * count + k * together + block - first) * WIDTH
+
+
 @njit()
-def pack(source, rows, columns, column, width, target, terms, term):
-    """One column of weights [rows, columns, width] as packed weights [block, row, term, lane]."""
-    for block in range(up(width, WIDTH) // WIDTH):
+def pack(source, rows, columns, column, width, target, terms, term, together):
+    """One column of weights [rows, columns, width], packed."""
+    blocks = up(width, WIDTH) // WIDTH
+    for block in range(blocks):
         for row in range(rows):
             p = source + ((row * columns + column) * width + block * WIDTH)
-            q = target + ((block * rows + row) * terms + term) * WIDTH
+            q = target + packed(block, blocks, row, rows, term, terms, together)
             store(q, load_some(p, width - block * WIDTH))
 
 
 @njit()
-def pack_transposed(source, units, columns, column, width, target, terms, term):
-    """The same column, of `units` rows, transposed: packed weights [block of units, k < width, term, lane]."""
-    for block in range(up(units, WIDTH) // WIDTH):
+def pack_transposed(source, units, columns, column, width, target, terms, term, together):
+    """The same column, of `units` rows, transposed and packed: its blocks are of units, and k < width."""
+    blocks = up(units, WIDTH) // WIDTH
+    for block in range(blocks):
         for k in range(width):
-            q = target + ((block * width + k) * terms + term) * WIDTH
+            q = target + packed(block, blocks, k, width, term, terms, together)
             for lane in range(WIDTH):
                 unit = block * WIDTH + lane
                 q[lane] = source[(unit * columns + column) * width + k] if unit < units else np.float32(0)

@@ -27,7 +27,7 @@ from rnn_compare.recurrence.cpu.vector import (
 from rnn_compare.recurrence.xla_ffi import njit
 
 _I64 = ir.IntType(64)
-WIDE = 4  # blocks of units in a tile where each number of a row has one weight in a block
+WIDE = 4  # blocks of units in a tile, where that is what makes it big enough
 
 
 def _elements(builder, value, type_):
@@ -41,6 +41,16 @@ def _slots(builder, rows, columns):
         for slot in row:
             builder.store(ir.Constant(VEC, None), slot)
     return slots
+
+
+def at_once(segments):
+    """How many blocks of units a product takes at once.
+
+    Several where no number of a row has two weights in a block and none of a segment's terms adds to another's sum: it
+    takes one term after the other then, and all of the tile's sums are of that term.
+    """
+    alone = all(len(set(part)) == len(part) for terms in segments for part in zip(*terms, strict=True))
+    return WIDE if alone else 1
 
 
 @functools.cache
@@ -57,16 +67,16 @@ def product(segments, outputs, add):
 
     Returns:
         A function of the number of rows; tuples: sources' addresses, their floats from row to row, segments' counts,
-        their packed weights [block, k, term, lane]; the number of blocks, a tuple of the outputs' addresses, and their
+        their weights as `support.packed` has them; the number of blocks, a tuple of the outputs' addresses, and their
         floats from row to row. It reads and writes whole tiles, up to TILE_ROWS - 1 rows more.
     """
-    at_once = WIDE if all(len(terms) == 1 for terms in segments) else 1
-    several, one = (_product_rows(width, segments, outputs, add) for width in (at_once, 1))
+    together = at_once(segments)
+    several, one = (_product_rows(width, segments, outputs, add) for width in (together, 1))
 
     @njit()
     def multiply(rows, sources, strides, counts, weights, blocks, targets, stride):
-        whole = blocks // at_once * at_once
-        for block in range(0, whole, at_once):  # their weights stay in the cache
+        whole = blocks // together * together
+        for block in range(0, whole, together):  # their weights stay in the cache
             several(rows, sources, strides, counts, weights, block, targets, stride)
         for block in range(whole, blocks):
             one(rows, sources, strides, counts, weights, block, targets, stride)
@@ -105,27 +115,26 @@ def _product_tile(height, width, segments, outputs, add):
             blocks = [builder.add(block, _I64(b)) for b in range(width)]
             slots = [_slots(builder, height, accumulators) for _ in blocks]
             for terms, count, weight in zip(segments, counts, weights, strict=True):
-                size = _I64(len(terms) * WIDTH)
-                starts = [builder.gep(weight, [builder.mul(builder.mul(b, count), size)]) for b in blocks]
-                with cgutils.for_range(builder, count, intp=_I64) as loop:
-                    here = builder.mul(loop.index, size)
-                    vectors = [
-                        [
-                            builder.load(at(builder, builder.gep(start, [builder.add(here, _I64(n * WIDTH))])), align=4)
-                            for start in starts
+                start = builder.gep(weight, [builder.mul(builder.mul(block, count), _I64(len(terms) * WIDTH))])
+                for together in [[term] for term in terms] if width > 1 else [terms]:
+                    step = len(together) * width * WIDTH
+                    with cgutils.for_range(builder, count, intp=_I64) as loop:
+                        here = builder.gep(start, [builder.mul(loop.index, _I64(step))])
+                        vectors = [
+                            builder.load(at(builder, builder.gep(here, [_I64(n)])), align=4)
+                            for n in range(0, step, WIDTH)
                         ]
-                        for n in range(len(terms))
-                    ]
-                    for g in range(height):
-                        factors = {}
-                        for (i, source), of_blocks in zip(terms, vectors, strict=True):
-                            if source not in factors:
-                                offset = builder.add(builder.mul(strides[source], rows[g]), loop.index)
-                                number = builder.load(builder.gep(sources[source], [offset]))
-                                factors[source] = splat(builder, number)
-                            for of_block, vector in zip(slots, of_blocks, strict=True):
-                                slot = of_block[g][i]
-                                builder.store(emit_fma(builder, factors[source], vector, builder.load(slot)), slot)
+                        for g in range(height):
+                            factors = {}
+                            for n, (i, source) in enumerate(together):
+                                if source not in factors:
+                                    offset = builder.add(builder.mul(strides[source], rows[g]), loop.index)
+                                    number = builder.load(builder.gep(sources[source], [offset]))
+                                    factors[source] = splat(builder, number)
+                                for of_block, vector in zip(slots, vectors[n * width :], strict=False):
+                                    slot = of_block[g][i]
+                                    builder.store(emit_fma(builder, factors[source], vector, builder.load(slot)), slot)
+                    start = builder.gep(start, [builder.mul(count, _I64(step))])
             for of_block, block in zip(slots, blocks, strict=True):
                 for g, (parts, target) in itertools.product(range(height), zip(outputs, targets, strict=True)):
                     total = builder.load(of_block[g][parts[0]])
