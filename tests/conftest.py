@@ -1,6 +1,8 @@
 """Shared fixtures. Keras runs on JAX here, and must be told before it is imported.
 
 What XLA has compiled is kept as long as the tests run: their processes, and those that they start, compile much alike.
+It compiles quickly rather than well, which is a third of the time; where bits are what a test is about, and XLA's own
+optimizations might change them, it compiles as it does for users.
 """
 
 import atexit
@@ -9,6 +11,7 @@ import shutil
 import tempfile
 
 os.environ["KERAS_BACKEND"] = "jax"
+os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
 if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
     os.environ["JAX_COMPILATION_CACHE_DIR"] = kept = tempfile.mkdtemp()
     os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
@@ -21,6 +24,7 @@ import pytest
 
 from rnn_compare import config as base
 from rnn_compare import report
+from rnn_compare.training.program import forget, make_room
 
 
 @pytest.fixture
@@ -29,6 +33,24 @@ def x64():
     jax.config.update("jax_enable_x64", True)
     yield
     jax.config.update("jax_enable_x64", False)
+
+
+@pytest.fixture(autouse=True)
+def room(request):
+    """A process that makes too many programs is ended; those of the default run are not too many."""
+    yield
+    if request.node.get_closest_marker("slow"):
+        make_room()
+
+
+@pytest.fixture
+def as_users_compile():
+    """XLA with all of its optimizations."""
+    quickly = jax.config.read("jax_disable_most_optimizations")
+    forget()
+    jax.config.update("jax_disable_most_optimizations", False)
+    yield
+    jax.config.update("jax_disable_most_optimizations", quickly)
 
 
 TINY = {

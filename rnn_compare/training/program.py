@@ -190,10 +190,15 @@ def make_room() -> None:
     On a CPU each takes some 600, and Linux grants 65,530: beyond, LLVM ends the process.
     """
     if mappings() > MOST_MAPPINGS // 2:
-        traced.cache_clear()
-        _compiled.cache_clear()
-        jax.clear_caches()
-        gc.collect()
+        forget()
+
+
+def forget() -> None:
+    """Forgets the programs that nobody holds."""
+    traced.cache_clear()
+    _compiled.cache_clear()
+    jax.clear_caches()
+    gc.collect()
 
 
 def mappings() -> int:

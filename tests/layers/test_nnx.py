@@ -9,7 +9,9 @@ from rnn_compare.layers.nnx import RNN
 B, T, F, H = 4, 9, 3, 5
 
 
-@pytest.mark.parametrize("cell", [pytest.param(nnx.OptimizedLSTMCell, marks=pytest.mark.slow), nnx.GRUCell])
+@pytest.mark.parametrize(
+    "cell", [nnx.SimpleCell, *(pytest.param(c, marks=pytest.mark.slow) for c in (nnx.OptimizedLSTMCell, nnx.GRUCell))]
+)
 def test_it_is_flaxs_layer(cell):
     x, lengths = jax.random.normal(jax.random.key(0), (B, T, F)), jnp.array([9, 4, 1, 7])
     there = (jnp.arange(T) < lengths[:, None])[..., None]

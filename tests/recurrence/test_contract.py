@@ -12,12 +12,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from contract import FAST, compiled, hold, problem
+from contract import FAST, compiled, hold, hold_once, problem
 from steps import MODELS, K
 
 from rnn_compare.recurrence import BACKENDS
 
 HEAD = ["lstm", "gru", "gru_reset_before"]
+SLOW = ["sums_with_a_number", "moved_and_joined", "relatives", "flax.OptimizedLSTMCell"]
 
 
 def each(*quick):
@@ -32,7 +33,7 @@ def each(*quick):
         (1, 1, 2, 4, 0),
         (3, 40, 8, 17, 1),
         (300, 13, 2, 16, 2),
-        *(pytest.param(*s, marks=pytest.mark.slow) for s in ((3, 7, 3, 5, 3), (50, 5, 33, 40, 0), (20, 3, 2, 256, 0))),
+        *(pytest.param(*s, marks=pytest.mark.slow) for s in ((3, 7, 3, 5, 3), (50, 5, 33, 40, 0))),
     ],
 )
 @pytest.mark.parametrize("name", each("gru"))
@@ -40,13 +41,19 @@ def test_values_and_gradients(name, backend, T, B, F, H, runs):
     hold(MODELS[name](F, H), backend, T, B, F, runs)
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("backend", FAST)
+@pytest.mark.parametrize("name", MODELS)
+def test_the_most_units_that_auto_takes(name, backend):
+    hold_once(MODELS[name](2, 256), backend, 20, 3, 2)
+
+
 @pytest.mark.parametrize("backend", FAST)
 @pytest.mark.parametrize(
     "name",
     [
         "sum_that_is_multiplied",
-        "sums_with_a_number",
-        *(pytest.param(n, marks=pytest.mark.slow) for n in ("moved_and_joined", "relatives", "flax.OptimizedLSTMCell")),
+        *(pytest.param(n, marks=pytest.mark.slow) for n in SLOW),
     ],
 )
 def test_others_at_one_size(name, backend):
@@ -111,7 +118,7 @@ def test_many_sizes(backend, name, T, B, F, H, runs, seed):
 
 
 @pytest.mark.parametrize("backend", FAST)
-@pytest.mark.parametrize("name", each("gru", "sums_with_a_number"))
+@pytest.mark.parametrize("name", each("gru"))
 def test_not_a_number_stays_in_its_sequence_and_is_not_lost(name, backend):
     model = MODELS[name](2, 11)
     params, x, carry, cotangents = problem(model, 9, 6, 2, 0)

@@ -3,26 +3,8 @@
 import hypothesis
 import hypothesis.strategies as st
 import pytest
-from contract import FAST, hold
+from contract import FAST, hold_once
 from random_steps import steps
-
-SEEDS = 3
-
-
-def hold_once(model, backend, T, B, F, runs):
-    """The contract for one of a few draws of the numbers.
-
-    A kink may be hit by chance, where float32 and float64 take different sides, or a step be so ill-conditioned on one
-    draw that its error is anything; a wrong kernel is wrong on each.
-    """
-    failures = []
-    for seed in range(SEEDS):
-        try:
-            return hold(model, backend, T, B, F, runs, seed)
-        except AssertionError as failure:
-            failures.append(str(failure))
-    raise AssertionError("\n".join(failures))
-
 
 sizes = {"T": st.integers(1, 9), "B": st.integers(1, 30), "F": st.integers(1, 7)}
 sizes |= {"H": st.integers(1, 35) | st.integers(64, 80), "K": st.integers(2, 4), "runs": st.sampled_from([0, 0, 2])}

@@ -36,16 +36,22 @@ def fingerprint(cell):
     return hashlib.sha256(np.asarray(chunk.metrics["loss"]).tobytes()).hexdigest()[:16]
 
 
+def in_a_process(cell, environment):
+    """The width of its vectors, and the fingerprint."""
+    program = f"import sys; sys.path.insert(0, {os.path.dirname(__file__)!r})\nimport test_bits\n"
+    program += f"from rnn_compare.recurrence.cpu import vector\nprint(vector.WIDTH, test_bits.fingerprint({cell!r}))"
+    env = os.environ | environment | {"JAX_DISABLE_MOST_OPTIMIZATIONS": "0"}
+    said = subprocess.run([sys.executable, "-c", program], env=env, capture_output=True, text=True, timeout=300)
+    assert said.returncode == 0, said.stderr
+    return said.stdout.split()
+
+
 @pytest.mark.parametrize("cell", ["lstm", pytest.param("gru", marks=pytest.mark.slow)])
 def test_on_this_processor(cell):
-    assert fingerprint(cell) == FINGERPRINTS[jax.__version__][cell]
+    assert in_a_process(cell, {})[1] == FINGERPRINTS[jax.__version__][cell]
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("cell", ["lstm", "gru"])
 def test_with_narrower_vectors(cell):
-    program = f"import sys; sys.path.insert(0, {os.path.dirname(__file__)!r})\nimport test_bits\n"
-    program += f"from rnn_compare.recurrence.cpu import vector\nprint(vector.WIDTH, test_bits.fingerprint({cell!r}))"
-    command = [sys.executable, "-c", program]
-    said = subprocess.run(command, env=os.environ | NARROWER, capture_output=True, text=True, timeout=300)
-    assert said.stdout.split() == ["8", FINGERPRINTS[jax.__version__][cell]], said.stderr
+    assert in_a_process(cell, NARROWER) == ["8", FINGERPRINTS[jax.__version__][cell]]

@@ -37,6 +37,7 @@ def test_every_update_sees_sequences_of_its_own_and_the_same_again_in_another_ru
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("as_users_compile")
 def test_no_bit_depends_on_chunks_on_going_on_or_on_the_runs_beside(fresh):
     assert_no_bit_depends_on_chunks_on_going_on_or_on_the_runs_beside(fresh("adding"))
 

@@ -43,6 +43,7 @@ def test_it_is_the_plain_loop_over_first_steps(growing):
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("as_users_compile")
 def test_no_bit_depends_on_chunks_on_going_on_or_on_the_runs_beside(growing):
     assert_no_bit_depends_on_chunks_on_going_on_or_on_the_runs_beside(growing, at=(2, 4, 5))
 

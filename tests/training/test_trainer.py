@@ -86,6 +86,7 @@ def test_cells_of_one_seed_see_the_same_data(tiny):
     assert_same_bits(lstm, init_batch(validate(tiny), 5))
 
 
+@pytest.mark.usefixtures("as_users_compile")
 def test_chunks_do_not_change_the_result(tiny):
     whole = fit([(validate(tiny), 0)])
     tiny.train.chunk = 7
@@ -192,6 +193,7 @@ def test_post8_starts_near_predicting_zero():
         pytest.param("lstm", "scan", marks=pytest.mark.slow),
     ],
 )
+@pytest.mark.usefixtures("as_users_compile")
 def test_a_run_does_not_depend_on_those_beside_it(cell, backend, tiny):
     """Bit for bit, alone or stacked with runs of other seeds, initializers and rates."""
     tiny.model.cell, tiny.train.backend = cell, backend
@@ -228,6 +230,7 @@ np.savez(sys.argv[1], **chunk.metrics)
     said = {}
     for devices in (1, 4):
         environment = os.environ | {"XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}"}
+        environment["JAX_DISABLE_MOST_OPTIMIZATIONS"] = "0"
         command = [sys.executable, "-W", "error", "-c", program, str(tmp_path / f"{devices}.npz")]
         result = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
         assert result.returncode == 0, result.stderr
