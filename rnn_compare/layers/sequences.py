@@ -117,7 +117,7 @@ def recurrence(
     """
     given = {"x": x}
     if lengths is not None:
-        there = (jnp.arange(len(x))[:, None] < lengths)[..., None]
+        there = (jnp.arange(len(x))[:, None] < lengths[None])[..., None]
         given = {"x": jnp.where(there, x, 0), "there": there.astype(x.dtype)}
     if resets is not None:
         given["again"] = resets[..., None].astype(x.dtype)
@@ -175,7 +175,7 @@ def _initial(initial: Callable[[tuple[int, ...]], Any], shape: tuple[int, ...]) 
     """The cell's own initial carry, and, if it is known to be the same for all sequences, that of one, [1, H]."""
     axes = len(shape) - 1
     try:
-        with jax.ensure_compile_time_eval():
+        with jax.ensure_compile_time_eval(), jax.transfer_guard("allow"):
             carry = initial(shape)
             rows = jax.tree.map(lambda leaf: leaf[(slice(1),) * axes], carry)
             same = jax.tree.map(lambda leaf, row: bool(leaf.size and (leaf == row).all()), carry, rows)

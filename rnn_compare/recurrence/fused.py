@@ -74,7 +74,7 @@ def why_not(target: Target, step: StepFunction, params: Any, x: Any, carry: Any)
 
     def read(params: Any, x: Any, carry: Any) -> Arrays:
         problem = problem_of(step, params, x, carry)
-        return _operands(target, problem, problem.arrays)[1]
+        return _operands(target, problem, problem.take_arrays())[1]
 
     try:
         jax.eval_shape(read, params, x, carry)
@@ -106,27 +106,29 @@ def recurrence(
         return scan.recurrence(step, params, x, carry)
     problem = problem_of(step, params, x, carry)
     ends = [] if until is None or T >= 1 << 24 else [until.astype(jnp.float32)]  # in which larger numbers are rounded
-    (ys, last), _ = _recurrence(target, problem, False, problem.arrays, inputs, ends, leaves)
+    (ys, last), _ = _recurrence(target, problem, False, problem.take_arrays(), inputs, ends, leaves)
     return jax.tree.unflatten(problem.outputs, ys), jax.tree.unflatten(tree, last)
 
 
 def problem_of(step: StepFunction, params: Any, x: Any, carry: Any) -> Problem:
     """The step traced, of inputs [T, B, F]; only shapes and types are read."""
-    with _short_enough():
+    with _reading():
         return Problem(step, params, carry, jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape[1:], a.dtype), x))
 
 
 @contextlib.contextmanager
-def _short_enough() -> Iterator[None]:
+def _reading() -> Iterator[None]:
+    """What a step is read in: its constants are numbers of the host's, and it may be too long."""
     try:
-        yield
+        with jax.transfer_guard("allow"):
+            yield
     except RecursionError:
         raise UnsupportedError("the step is too long a chain of functions") from None
 
 
 def _operands(target: Target, problem: Problem, arrays: Arrays, ending: bool = False) -> tuple[Kernels, Arrays, Arrays]:
     """The kernels of a step, and their operands that are made of the parameters."""
-    with _short_enough():
+    with _reading():
         graph, named = problem.read(arrays)
         kernels = target(graph, ending)
     return kernels, kernels.weights(named), kernels.extras(named)

@@ -47,8 +47,8 @@ def judged(layer, lengths, time_major=False, **given):
     def function(params, x):
         carry, y = layer.apply(params, x, seq_lengths=lengths, return_carry=True, **given)
         if lengths is not None:
-            there = (jnp.arange(T) < lengths[:, None])[..., None]
-            y = y * (jnp.swapaxes(there, 0, 1) if time_major else there)
+            there = (jnp.arange(T)[None] < lengths[:, None])[..., None]
+            y = jnp.where(jnp.swapaxes(there, 0, 1) if time_major else there, y, 0)
         return sum(jnp.sum(jnp.sin(leaf) * (i + 1)) for i, leaf in enumerate(jax.tree.leaves((carry, y)))), (carry, y)
 
     return jax.jit(jax.value_and_grad(function, (0, 1), has_aux=True))
@@ -211,6 +211,24 @@ def test_resets_within_padding_change_nothing():
     )
     close(kept, plain)
     close(plain[0][2], carry[2])
+
+
+STRICT = {
+    "tracers that outlive their trace": jax.checking_leaks,
+    "ranks that differ": functools.partial(jax.numpy_rank_promotion, "raise"),
+    "types that differ": functools.partial(jax.numpy_dtype_promotion, "strict"),
+    "transfers": functools.partial(jax.transfer_guard, "disallow"),
+}
+
+
+@pytest.mark.parametrize("resets", [False, pytest.param(True, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("forbidden", STRICT)
+def test_it_is_as_strict_as_flax(forbidden, resets):
+    layer, x = rnn_compare.RNN(nn.GRUCell(H)), inputs()
+    params = layer.init(jax.random.key(1), x)
+    given = {"resets": jnp.zeros((B, T), bool).at[0, 4].set(True)} if resets else {}
+    with STRICT[forbidden]():
+        judged(layer, LENGTHS, **given)(params, x)
 
 
 @pytest.mark.slow

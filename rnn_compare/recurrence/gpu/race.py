@@ -73,7 +73,7 @@ def race(step: StepFunction, params: Any, x: Any, carry: Any, runs: int = 1) -> 
     traced: list[Problem] = []
     jax.eval_shape(lambda *given: traced.append(problem_of(step, *given)), params, x, carry)
     (problem,) = traced
-    arrays, states, inputs = _shapes((problem.arrays, jax.tree.leaves(carry), jax.tree.leaves(x)))
+    arrays, states, inputs = _shapes((problem.take_arrays(), jax.tree.leaves(carry), jax.tree.leaves(x)))
     steps = min(1 << (len(inputs[0]) - 1).bit_length(), MOST_STEPS)
     inputs = [jax.ShapeDtypeStruct((steps, *leaf.shape[1:]), leaf.dtype) for leaf in inputs]
     runs = min(1 << (runs - 1).bit_length(), MOST_RUNS)

@@ -27,7 +27,6 @@ class Problem:
         x: a tree of arrays [B, F], likewise; one at least.
 
     Attributes:
-        arrays: the arrays that it closes over, and the parameters.
         carry: the structure of the carry.
         inputs: that of x.
         outputs: that of y.
@@ -77,19 +76,25 @@ class Problem:
             return closed
 
         self._of_batch = traced(inputs[0].shape[0]).jaxpr
-        self._jaxpr = traced(self._batch)
-        self.arrays = [*map(jnp.asarray, self._jaxpr.consts), *map(jnp.asarray, jax.tree.leaves(params))]
+        closed = traced(self._batch)
+        self._jaxpr = closed.jaxpr
+        self._arrays = [*map(jnp.asarray, closed.consts), *map(jnp.asarray, jax.tree.leaves(params))]
         other = batch_size(self._batch)
         again = traced(other)
-        if not all(map(_is_same, self._jaxpr.consts, again.consts)):
+        if not all(map(_is_same, closed.consts, again.consts)):
             raise UnsupportedError("an array of constants goes by the number of sequences in the batch")
         texts: list[str] = []
-        for batch, closed in ((self._batch, self._jaxpr), (other, again)):
+        for batch, jaxpr in ((self._batch, self._jaxpr), (other, again.jaxpr)):
             jax.eval_shape(
-                lambda arrays, b=batch, c=closed: texts.append(self._graph(b, c.jaxpr, arrays)[0].text), self.arrays
+                lambda arrays, b=batch, j=jaxpr: texts.append(self._graph(b, j, arrays)[0].text), self._arrays
             )
         if texts[0] != texts[1]:
             raise UnsupportedError("it computes with the number of sequences in the batch")
+
+    def take_arrays(self) -> list[jax.Array]:
+        """The arrays that the step closes over, and the parameters, once: they may be of a trace that ends before."""
+        arrays, self._arrays = self._arrays, []
+        return arrays
 
     def step(self, arrays: list, carry: list, inputs: list) -> tuple[list[jax.Array], list[jax.Array]]:
         """The carry's leaves and the outputs of so many arrays, the carry's leaves and the inputs."""
@@ -99,7 +104,7 @@ class Problem:
 
     def read(self, arrays: list[jax.Array]) -> tuple[Step, dict[int, jax.Array]]:
         """The graph, and the arrays that its products and vectors name by their number."""
-        return self._graph(self._batch, self._jaxpr.jaxpr, arrays)
+        return self._graph(self._batch, self._jaxpr, arrays)
 
     def _graph(self, batch: int, jaxpr: Any, arrays: list[jax.Array]) -> tuple[Step, dict[int, jax.Array]]:
         tracer = Tracer(batch)
@@ -164,7 +169,7 @@ class Problem:
 def read(step: StepFunction, params: Any, carry: Any, x: Any) -> tuple[Step, dict[int, jax.Array]]:
     """The graph of a step, and the arrays that it names by their number; see `Problem`."""
     problem = Problem(step, params, carry, x)
-    return problem.read(problem.arrays)
+    return problem.read(problem.take_arrays())
 
 
 def _is_same(one: Any, other: Any) -> bool:

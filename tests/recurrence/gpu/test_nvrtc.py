@@ -48,7 +48,7 @@ def kernels(name, H):
     model = ours(name, 1, H)
     params, x, carry, _ = problem(model, 1, 2, 1, 0)
     traced = problem_of(model.step, params, x, carry)
-    return kernels_of(traced.read(traced.arrays)[0])
+    return kernels_of(traced.read(traced.take_arrays())[0])
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
