@@ -222,36 +222,43 @@ def _masked_load(typingctx, p, count):
     return vec(floats, types.intp), lambda context, builder, sig, args: emit_masked_load(builder, *args)
 
 
-@intrinsic
-def _masked_store(typingctx, p, value, count):
-
-    def codegen(context, builder, sig, args):
-        pointer = VEC.as_pointer()
-        function = cgutils.get_or_insert_function(
-            builder.module,
-            ir.FunctionType(ir.VoidType(), [VEC, pointer, _I32, _MASK]),
-            f"llvm.masked.store.v{WIDTH}f32.p0",
-        )
-        mask = _mask(builder, args[2])
-        builder.call(function, [args[1], at(builder, args[0]), _I32(4), mask])
-        return context.get_dummy_value()
-
-    return types.void(floats, vec, types.intp), codegen
-
-
 @inline
 def load_some(p, count):
     """The first `count` lanes from p (all if it is WIDTH or more), zeros in the rest."""
     return load(p) if count >= WIDTH else _masked_load(p, count)
 
 
+@intrinsic
+def _store_in_parts(typingctx, p, value, count):
+    def codegen(context, builder, sig, args):
+        pointer, rest, count = args
+        size = WIDTH // 2
+        while size:
+            there = builder.icmp_unsigned("!=", builder.and_(count, count.type(size)), count.type(0))
+            part = ir.VectorType(ir.FloatType(), size)
+            with builder.if_then(there):
+                lanes = ir.Constant(ir.VectorType(_I32, size), list(range(size)))
+                low = builder.shuffle_vector(rest, rest, lanes)
+                builder.store(low, builder.bitcast(pointer, part.as_pointer()), align=4)
+            lanes = ir.Constant(ir.VectorType(_I32, WIDTH), [(i + size) % WIDTH for i in range(WIDTH)])
+            rest = builder.select(there, builder.shuffle_vector(rest, rest, lanes), rest)
+            pointer = builder.select(there, builder.gep(pointer, [_I32(size)]), pointer)
+            size //= 2
+        return context.get_dummy_value()
+
+    return types.void(floats, vec, types.intp), codegen
+
+
 @inline
 def store_some(p, value, count):
-    """Writes the first `count` lanes to p (all if it is WIDTH or more)."""
+    """Writes the first `count` lanes to p (all if it is WIDTH or more).
+
+    In parts: what a masked store wrote cannot be read back before it has reached the cache.
+    """
     if count >= WIDTH:
         store(p, value)
     else:
-        _masked_store(p, value, count)
+        _store_in_parts(p, value, count)
 
 
 def emit_fma(builder, a, b, c):
