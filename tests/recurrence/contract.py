@@ -21,7 +21,6 @@ __all__ = [
     "compiled",
     "for_a_draw",
     "hold",
-    "hold_once",
     "in_double",
     "problem",
 ]
@@ -94,17 +93,11 @@ def hold(model, backend, T, B, F, runs=0, seed=0):
     assert not contract.broken(ours, scan, in_double(model, arguments, runs))
 
 
-def hold_once(model, backend, T, B, F, runs=0):
-    """Asserts the contract for one size and one draw."""
-    for_a_draw(functools.partial(hold, model, backend, T, B, F, runs))
-
-
 def for_a_draw(hold):
     """Asserts it, a function of a seed, for one of a few draws of the numbers.
 
-    A kink may be hit by chance, where float32 and float64 take different sides, a step be so ill-conditioned on one
-    draw that its error is anything, or the scan's error, which is the measure, so small on one that nobody's is within
-    four times of it; a wrong kernel is wrong on each.
+    A kink may be hit by chance, where float32 and float64 take different sides, or a step be so ill-conditioned on one
+    draw that its error is anything; a wrong kernel is wrong on each.
     """
     failures = []
     for seed in range(3):

@@ -12,13 +12,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from contract import FAST, compiled, hold, hold_once, problem
+from contract import FAST, compiled, hold, problem
 from steps import MODELS, K
 
 from rnn_compare.recurrence import BACKENDS
 
 HEAD = ["lstm", "gru", "gru_reset_before"]
-SLOW = ["sums_with_a_number", "moved_and_joined", "relatives", "flax.OptimizedLSTMCell"]
 
 
 def each(*quick):
@@ -45,7 +44,8 @@ def test_values_and_gradients(name, backend, T, B, F, H, runs):
 @pytest.mark.parametrize("backend", FAST)
 @pytest.mark.parametrize("name", MODELS)
 def test_the_most_units_that_auto_takes(name, backend):
-    hold_once(MODELS[name](2, 256), backend, 20, 3, 2)
+    """In three runs: the scan's largest error, which is the measure, is luck on one draw."""
+    hold(MODELS[name](2, 256), backend, 20, 3, 2, 3)
 
 
 @pytest.mark.parametrize("backend", FAST)
@@ -53,7 +53,8 @@ def test_the_most_units_that_auto_takes(name, backend):
     "name",
     [
         "sum_that_is_multiplied",
-        *(pytest.param(n, marks=pytest.mark.slow) for n in SLOW),
+        "sums_with_a_number",
+        *(pytest.param(n, marks=pytest.mark.slow) for n in ("moved_and_joined", "relatives", "flax.OptimizedLSTMCell")),
     ],
 )
 def test_others_at_one_size(name, backend):
@@ -118,7 +119,7 @@ def test_many_sizes(backend, name, T, B, F, H, runs, seed):
 
 
 @pytest.mark.parametrize("backend", FAST)
-@pytest.mark.parametrize("name", each("gru"))
+@pytest.mark.parametrize("name", each("gru", "sums_with_a_number"))
 def test_not_a_number_stays_in_its_sequence_and_is_not_lost(name, backend):
     model = MODELS[name](2, 11)
     params, x, carry, cotangents = problem(model, 9, 6, 2, 0)

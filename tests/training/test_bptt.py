@@ -15,10 +15,14 @@ from rnn_compare.training.program import memory_needed
 from rnn_compare.training.start import init_batch, init_state, recipe
 
 
-@pytest.mark.parametrize(("cell", "layers"), [("lstm", 1), pytest.param("rnn", 2, marks=pytest.mark.slow)])
-def test_it_is_the_plain_loop_over_parts(tiny, cell, layers):
+@pytest.mark.parametrize(
+    ("cell", "layers", "backend"),
+    [("lstm", 1, "cpu"), ("rnn", 2, "scan"), pytest.param("rnn", 2, "cpu", marks=pytest.mark.slow)],
+)
+def test_it_is_the_plain_loop_over_parts(tiny, cell, layers, backend):
     """Against a Python loop over the parts, with jax.lax.scan and no kernels, that hands on the carries."""
-    tiny.model.cell, tiny.model.layers, tiny.train.bptt, tiny.train.epochs = cell, layers, 5, 2
+    tiny.model.cell, tiny.model.layers, tiny.train.backend = cell, layers, backend
+    tiny.train.bptt, tiny.train.epochs = 5, 2
     config = validate(tiny)
     curves, params = fit([(config, 3)])
     batch, state = init_batch(config, 3), init_state(config, 3)

@@ -293,7 +293,7 @@ class _Backward(Pass):
                 self.out(f"pack_vector(extra{i}, {words(of.dim(node.width))}, packed_extra{i})")
         for i, (column, groups) in enumerate(self._back):
             target, single = of.dim(column.node.width), column.node.width == 1
-            together = at_once(_terms_of(groups))
+            together = at_once(_segments(groups))
             for j, (width, terms) in enumerate(groups):
                 for n, product in enumerate(terms):
                     end = f"back{i}_{j}, {words(len(terms), n, together)})"
@@ -381,7 +381,7 @@ class _Backward(Pass):
         base, floats, offset = self._targets[column.node]
         outputs = (tuple(range(min(len(sources), MOST_COLUMNS))),)
         maker = maker_of(column.node.width)
-        name = self.factory(f"{maker}({_terms_of(groups)}, {outputs}, {column.node in self._added})")
+        name = self.factory(f"{maker}({_segments(groups)}, {outputs}, {column.node in self._added})")
         weights = tuple_of(f"back{number}_{j}" for j in range(len(groups)))
         blocks, target = f"{of.units(column.node.width)} // WIDTH", f"({base} + {offset},)"
         operands = f"{tuple_of(sources)}, {tuple_of(strides)}, {tuple_of(counts)}, {weights}"
@@ -403,7 +403,7 @@ class _Backward(Pass):
         self.out(f"{name}({source}, block_count * count, {tuple_of(columns)}, column_floats, {blocks}, {target})")
 
 
-def _terms_of(groups: list[tuple[int, list[Node]]]) -> tuple[tuple[tuple[int, int], ...], ...]:
+def _segments(groups: list[tuple[int, list[Node]]]) -> tuple[tuple[tuple[int, int], ...], ...]:
     """A sum's products as the segments of `tiles.product`: each is a source, and they take turns with its sums."""
     numbers = itertools.count()
     return tuple(tuple((i % MOST_COLUMNS, i) for i in itertools.islice(numbers, len(terms))) for _, terms in groups)

@@ -7,14 +7,16 @@ errors[row, lane]        inputs @ weights - targets, then their gradients
 
 from rnn_compare.recurrence.cpu.support import copy, fill_zeros, packed, past_caches, up, write, zero
 from rnn_compare.recurrence.cpu.tasks import Plan
-from rnn_compare.recurrence.cpu.tiles import WIDE, outer, product
+from rnn_compare.recurrence.cpu.tiles import at_once, outer, product
 from rnn_compare.recurrence.cpu.vector import GRADIENT_ROWS, WIDTH, fma, load, load_some, store
 from rnn_compare.recurrence.xla_ffi import arg, as_floats, inline, njit, peek, result
 
 BLOCK = 64  # rows at a time, a multiple of every TILE_ROWS
 PART = 8192  # least rows of a task
 
-multiply, add_gradient = product((((0, 0),),), ((0,),), False), outer(1)
+TERMS = (((0, 0),),)
+multiply, add_gradient = product(TERMS, ((0,),), False), outer(1)
+TOGETHER = at_once(TERMS)
 
 
 @inline
@@ -42,7 +44,7 @@ def pack_weights(frame, run, h, outputs, weights):
     for i in range(h + 1):
         row = arg(frame, 1) + (run * h + i) * outputs if i < h else arg(frame, 2) + run * outputs
         for lane in range(0, outputs, WIDTH):
-            place = packed(lane // WIDTH, up(outputs, WIDTH) // WIDTH, i, h + 1, 0, 1, WIDE)
+            place = packed(lane // WIDTH, up(outputs, WIDTH) // WIDTH, i, h + 1, 0, 1, TOGETHER)
             store(weights + place, load_some(row + lane, outputs - lane))
 
 
@@ -128,7 +130,7 @@ def backward_task(frame, numbers, workspace, scratch, index):
     for output in range(outputs):
         scale[output] = 2 * arg(frame, 4)[run * outputs + output] / rows
         for unit in range(h):
-            place = packed(unit // WIDTH, units // WIDTH, output, outputs, 0, 1, WIDE)
+            place = packed(unit // WIDTH, units // WIDTH, output, outputs, 0, 1, TOGETHER)
             transposed[place + unit % WIDTH] = arg(frame, 1)[(run * h + unit) * outputs + output]
     far = past_caches(result(frame, 0), h, rows * h)
     fill_zeros(inputs, BLOCK * stride)

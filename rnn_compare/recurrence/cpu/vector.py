@@ -251,7 +251,7 @@ def _store_in_parts(typingctx, p, value, count):
 
 @inline
 def store_some(p, value, count):
-    """Writes the first `count` lanes to p (all if it is WIDTH or more).
+    """Writes the first `count` lanes to p, none if it is 0, all if it is WIDTH or more.
 
     In parts: what a masked store wrote cannot be read back before it has reached the cache.
     """
