@@ -50,8 +50,8 @@ def squared_error(hidden: jax.Array, kernel: jax.Array, bias: jax.Array, targets
 def _fused(hidden: jax.Array, kernel: jax.Array, bias: jax.Array, targets: jax.Array) -> jax.Array:
     result = (jax.ShapeDtypeStruct(bias.shape, jnp.float32),)
     plan = kernels.forward_plan(*_sizes(hidden, kernel))
-    parts = kernels.forward_task, kernels.forward_finish
-    return compiled.call("readout_forward", *parts, plan, result, hidden, kernel, bias, targets)[0]
+    phases = None, kernels.forward_task, kernels.forward_finish
+    return compiled.call("readout_forward", phases, plan, result, hidden, kernel, bias, targets)[0]
 
 
 def _sizes(hidden: jax.Array, kernel: jax.Array) -> tuple[int, int, int]:
@@ -70,9 +70,9 @@ def _backward(kept: Any, cotangent: jax.Array) -> Any:
     (hidden, kernel, bias, targets), targets_wanted = kept
     results = tuple(jax.ShapeDtypeStruct(a.shape, jnp.float32) for a in (hidden, kernel, bias))
     plan = kernels.backward_plan(*_sizes(hidden, kernel))
-    parts = kernels.backward_task, kernels.backward_finish
+    phases = None, kernels.backward_task, kernels.backward_finish
     operands = hidden, kernel, bias, targets, cotangent
-    dhidden, dkernel, dbias = compiled.call("readout_backward", *parts, plan, results, *operands)
+    dhidden, dkernel, dbias = compiled.call("readout_backward", phases, plan, results, *operands)
     if targets_wanted.size:
         errors = readout(hidden, kernel, bias) - targets
         dtargets = -2 * cotangent * errors / (errors.shape[0] * errors.shape[1])

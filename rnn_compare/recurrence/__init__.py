@@ -5,6 +5,7 @@ A backend is a function `(step, params, x, carry) -> (outputs, last carry)`, lis
 """
 
 import functools
+import math
 from collections.abc import Callable
 from types import ModuleType
 from typing import Any
@@ -27,20 +28,25 @@ BACKENDS: dict[str, Backend] = {"scan": scan.recurrence, "cpu": cpu.recurrence, 
 KERNELS: dict[str, ModuleType] = {"cpu": cpu, "gpu": gpu}  # by the platform that they run on, as JAX names it
 PLACES = {"cpu": "a CPU", "gpu": "an NVIDIA GPU"}
 
-# Up to so many units the CPU's kernels were measured to be faster than the scan: experiments/speed/kernels.py. A rule
-# and not a race, so that the same command gives the same bits. On a GPU it is a race: no rule is known.
-FASTER_UP_TO = 256
+
+def faster_up_to(steps: int) -> int:
+    """The units up to which a CPU's kernels were measured to be faster than the scan: experiments/speed/kernels.py.
+
+    A call packs the weights, which few steps do not pay back. A rule and not a race, so that the same command gives the
+    same bits. On a GPU it is a race: no rule is known.
+    """
+    return min(math.isqrt(4096 * steps), 256) if steps > 1 else 0
 
 
-def pick(backend: str, cell: RecurrentCell, features: int, steps: int = 1, batch: int = 1) -> str:
+def pick(backend: str, cell: RecurrentCell, features: int, steps: int, batch: int) -> str:
     """The backend that computes a cell here, in float32.
 
     Args:
         backend: a name in `BACKENDS`, or "auto", whose choice is logged.
         cell: the cell.
         features: the size of its input, F.
-        steps: the length of the sequences, T; it decides on a GPU, as does their number.
-        batch: the number of sequences, B.
+        steps: the length of the sequences, T.
+        batch: the number of sequences, B; it decides on a GPU.
 
     Raises:
         ValueError: the backend was asked for by name and cannot serve; says why.
@@ -83,10 +89,12 @@ def why_not(step: StepFunction, params: Any, x: Any, carry: Any) -> str | None:
     platform = jax.default_backend()
     if platform not in KERNELS:
         return f"kernels run on {' or '.join(PLACES.values())}, and JAX runs on {platform} here"
-    units = max((leaf.shape[-1] for leaf in jax.tree.leaves(carry)), default=0)
-    if platform == "cpu" and units > FASTER_UP_TO:
-        return f"it is known to be faster up to {FASTER_UP_TO} units"
-    return _cannot(platform, step, params, x, carry)
+    if why := _cannot(platform, step, params, x, carry):
+        return why
+    steps, units = jax.tree.leaves(x)[0].shape[0], max(leaf.shape[-1] for leaf in jax.tree.leaves(carry))
+    if platform == "cpu" and units > (most := faster_up_to(steps)):
+        return f"of {steps} steps, it is known to be faster up to {most} units"
+    return None
 
 
 def _cannot(backend: str, step: StepFunction, params: Any, x: Any, carry: Any) -> str | None:

@@ -195,7 +195,7 @@ def _caller(count):
     return call
 
 
-call1, call4, call5, call11 = map(_caller, (1, 4, 5, 11))
+call1, call5, call11 = map(_caller, (1, 5, 11))
 
 
 @intrinsic(prefer_literal=True)
@@ -211,7 +211,7 @@ def text(typingctx, string):
 
 _BOUND = """
 define i64 @bound(i64 %frame) {{
-  %result = call i64 inttoptr (i64 {} to ptr)(i64 %frame, i64 {}, i64 {}, i64 {})
+  %result = call i64 inttoptr (i64 {} to ptr)(i64 %frame, {})
   ret i64 %result
 }}
 """
@@ -219,12 +219,12 @@ _engines: list = []  # never freed: XLA may call at any time
 
 
 def bind(function, *words):
-    """A handler for `jax.ffi.register_ffi_target`: the C function at an address, bound to three more words.
+    """A handler for `jax.ffi.register_ffi_target`: the C function at an address, bound to more words.
 
     They are addresses of this process, so there is nothing to be kept on the disk. LLVM's text compiles in a
     millisecond; the same by Numba took 0.3 s for each kernel of every process.
     """
-    module = llvm.parse_assembly(_BOUND.format(function, *words))
+    module = llvm.parse_assembly(_BOUND.format(function, ", ".join(f"i64 {word}" for word in words)))
     engine = llvm.create_mcjit_compiler(module, llvm.Target.from_default_triple().create_target_machine(jit=True))
     engine.finalize_object()
     _engines.append(engine)
@@ -315,29 +315,34 @@ def all_float32(frame):
     return True
 
 
-_HUGE_PAGES_FROM, _PAGE, _MADV_HUGEPAGE = 1 << 23, 4096, 14
+_HUGE_PAGES_FROM, _PAGE, _MADV_HUGEPAGE = 1 << 22, 4096, 14
 
 if sys.platform == "linux":
     _madvise = types.ExternalFunction("madvise", types.int32(word, word, types.int32))
 
     @njit()
-    def use_huge_pages(frame):
-        """Lets Linux back big results with 2 MB pages.
+    def use_huge_pages(address, size):
+        """Lets Linux back memory of so many bytes, if it is much, with 2 MB pages.
 
-        XLA's memory for them is fresh from the system: touching it page by page can cost as
-        much as computing it. Where the system doesn't want that, nothing happens.
+        Where it is fresh from the system, touching it page by page can cost as much as computing what is in it. Where
+        the system doesn't want that, nothing happens.
         """
-        for i in range(peek(frame + _RESULTS - _ITEMS + _COUNT)):
-            buffer = peek(peek(frame + _RESULTS) + 8 * i)
-            start = (peek(buffer + _DATA) + _PAGE - 1) // _PAGE * _PAGE
-            size = peek(buffer + _DATA) + 4 * _size(buffer) - start
-            if size > _HUGE_PAGES_FROM:
-                _madvise(start, size // _PAGE * _PAGE, _MADV_HUGEPAGE)
+        start = (address + _PAGE - 1) // _PAGE * _PAGE
+        if size > _HUGE_PAGES_FROM:
+            _madvise(start, (address + size - start) // _PAGE * _PAGE, _MADV_HUGEPAGE)
 else:
 
     @njit()
-    def use_huge_pages(frame):
+    def use_huge_pages(address, size):
         """Does nothing outside Linux."""
+
+
+@njit()
+def use_huge_pages_for_results(frame):
+    """XLA's memory for them is fresh from the system."""
+    for i in range(results_of(frame)):
+        buffer = peek(peek(frame + _RESULTS) + 8 * i)
+        use_huge_pages(peek(buffer + _DATA), 4 * _size(buffer))
 
 
 # --- Answering XLA.

@@ -196,9 +196,9 @@ class Sorting(RecurrentCell):
 def test_what_it_cannot_serve_is_an_error_that_says_why_and_auto_takes_the_scan(caplog):
     cell, why = Sorting(units=2), "there is no kernel for the primitive sort"
     with pytest.raises(ValueError, match=f"the backend cpu cannot serve Sorting: {why}; use scan or auto"):
-        pick("cpu", cell, 1)
+        pick("cpu", cell, 1, 3, 1)
     with caplog.at_level("INFO", logger="absl"):
-        assert pick("auto", cell, 1) == "scan"
+        assert pick("auto", cell, 1, 3, 1) == "scan"
     assert f"recurrence backend: scan (not fused: {why})" in caplog.text
     x, carry = jnp.ones((3, 1, 1)), jnp.zeros((1, 2))
     params = cell.init(jax.random.key(0), carry, x[0])["params"]
@@ -218,7 +218,7 @@ def test_a_helper_is_compiled_once_and_only_to_text(cache, monkeypatch):
 
     params, h, x = {"U": jnp.eye(3), "V": jnp.eye(3)}, jnp.zeros((2, 3)), jnp.ones((4, 2, 3))
     jax.grad(lambda params: BACKENDS["cpu"](step, params, x, h)[0].sum())(params)
-    for helper in (support.pack, support.pack_transposed, support.add_partial):
+    for helper in (support.pack, support.pack_transposed, support.add_shares):
         assert len(helper.signatures) == 1
     assert not made
 
@@ -226,15 +226,15 @@ def test_a_helper_is_compiled_once_and_only_to_text(cache, monkeypatch):
 @pytest.mark.parametrize("name", ["lstm", "gru", "slstm"])  # all of them: test_refused.py
 def test_our_own_cells_are_served(name):
     cell = CELLS[name](units=2)
-    assert pick("auto", cell, 3) == pick("cpu", cell, 3) == "cpu"
-    assert pick("scan", cell, 3) == "scan"
+    assert pick("auto", cell, 3, 5, 2) == pick("cpu", cell, 3, 5, 2) == "cpu"
+    assert pick("scan", cell, 3, 5, 2) == "scan"
     with pytest.raises(ValueError, match="it runs on an NVIDIA GPU, and JAX runs on cpu here; use scan or auto"):
-        pick("gpu", cell, 3)
+        pick("gpu", cell, 3, 5, 2)
 
 
 def test_a_backend_of_ones_own_is_taken_at_its_word(monkeypatch):
     monkeypatch.setitem(BACKENDS, "mine", None)
-    assert pick("mine", CELLS["gru"](units=2), 3) == "mine"
+    assert pick("mine", CELLS["gru"](units=2), 3, 5, 2) == "mine"
 
 
 def test_a_carry_of_another_batch_and_parameters_of_another_size_are_errors():
@@ -250,5 +250,15 @@ def test_a_carry_of_another_batch_and_parameters_of_another_size_are_errors():
 
 
 def test_auto_takes_the_kernels_where_they_are_known_to_be_faster():
-    assert [pick("auto", CELLS["gru"](units=units), 1) for units in (256, 257)] == ["cpu", "scan"]
-    assert pick("cpu", CELLS["gru"](units=257), 1) == "cpu"  # whoever asks for it gets it
+    picked = {
+        steps: [pick("auto", CELLS["gru"](units=units), 1, steps, 1) for units in (2, 64, 128, 256, 257)]
+        for steps in (1, 2, 4, 16, 1000)
+    }
+    assert picked == {
+        1: ["scan"] * 5,
+        2: ["cpu", "cpu", "scan", "scan", "scan"],
+        4: ["cpu", "cpu", "cpu", "scan", "scan"],
+        16: ["cpu", "cpu", "cpu", "cpu", "scan"],
+        1000: ["cpu", "cpu", "cpu", "cpu", "scan"],
+    }
+    assert pick("cpu", CELLS["gru"](units=257), 1, 1, 1) == "cpu"  # whoever asks for it gets it

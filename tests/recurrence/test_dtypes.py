@@ -48,9 +48,9 @@ def calls(monkeypatch):
     """The calls of handlers, as XLA gets them: name, results, operands and the attribute."""
     seen, call = [], compiled.call
 
-    def record(target, task, finish, plan, results, *operands):
+    def record(target, functions, plan, results, *operands):
         seen.append((f"rnn_compare_{target}", results, operands, plan.words(operands, results)))
-        return call(target, task, finish, plan, results, *operands)
+        return call(target, functions, plan, results, *operands)
 
     monkeypatch.setattr(compiled, "call", record)
     jax.block_until_ready(squared_error(*readout_operands(), "cpu"))

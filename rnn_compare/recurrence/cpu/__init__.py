@@ -95,15 +95,15 @@ NAMESPACE = {
 
 
 @functools.cache
-def _functions(source: str) -> tuple[Callable, Callable | None]:
-    """The task and the end of a kernel, not compiled."""
+def _functions(source: str) -> tuple[Callable | None, ...]:
+    """The functions of a kernel's phases, not compiled."""
     scope = dict(NAMESPACE)
     exec(compile(source, "<kernel>", "exec"), scope)
-    return scope["task"], scope.get("finish")
+    return tuple(scope.get(name) for name in ("start", "task", "finish"))
 
 
 def _call(kernel: Kernel, plan: Plan, results: list, *operands: jax.Array) -> list[jax.Array]:
-    return compiled.call(kernel.name, *_functions(kernel.source), plan, results, *operands)
+    return compiled.call(kernel.name, _functions(kernel.source), plan, results, *operands)
 
 
 def packed_weights(segment: Segment, arrays: dict[int, jax.Array]) -> jax.Array:

@@ -9,7 +9,7 @@ import itertools
 from collections.abc import Iterable
 
 from rnn_compare.recurrence.cpu.layout import MOST_COLUMNS, ONE, Layout
-from rnn_compare.recurrence.cpu.source import Kernel, Pass, maker_of, packed_size, tuple_of, words
+from rnn_compare.recurrence.cpu.source import Kernel, Pass, floats, maker_of, packed_size, tuple_of, words
 from rnn_compare.recurrence.cpu.tiles import at_once
 from rnn_compare.recurrence.step.graph import LEAVES, SAME, Node, ancestors, uses
 from rnn_compare.recurrence.step.stages import CHEAP, Schedule, Stage, Sum, sums
@@ -103,6 +103,8 @@ class _Backward(Pass):
 
     def kernel(self) -> Kernel:
         self._place()
+        self.pack_weights(self.recompute)
+        self._pack_back()
         of, step, out = self.of, self.step, self.out
         partials = [
             (f"partial_w{i}", f"up({of.count(s.sources)}, GRADIENT_ROWS) * {len(s.sums)} * {of.units(s.width)}")
@@ -112,7 +114,9 @@ class _Backward(Pass):
             (f"partial_v{n}", f"GRADIENT_ROWS * {len(group)} * {of.units(group[0][1].width)}")
             for n, group in enumerate(of.learnt_vectors)
         ]
-        share = " + ".join(size for _, size in partials) or "0"
+
+        shares = "as_floats(workspace) + run * workspace_floats + packed_floats"
+        vectors = [vector for group in of.learnt_vectors for vector in group]
 
         self.layout()
         self.columns("column", self._block_columns)
@@ -121,22 +125,18 @@ class _Backward(Pass):
         width = " + ".join(of.dim(width) for _, width in self._block_columns) or "1"
         self.size("block_steps", f"min(max(steps, 1), steps_of_block(batch, {width}))")
         self.size("block_rows", "block_steps * min(batch, CHUNK) + TILE_ROWS")  # a step's last tile may reach beyond
-        self.size("share", share)
-
-        def carve_partials() -> None:
-            address = "as_floats(workspace) + index * share"
-            for name, size in partials:
-                out(f"{name} = {address}")
-                address = f"{name} + {size}"
-
+        self.size("packed_floats", floats(self.packed))
+        self.size("share", floats(partials))
+        self.size("workspace_floats", "packed_floats + chunks * share")
+        self.size("ends", "ends_of(share)")
+        self.pack()
         with self.start("def task(frame, numbers, workspace, scratch, index):"):
-            self.carve()
-            carve_partials()
             out("run, first, count = chunk(index, batch, chunks)")
+            self.carve_packed()
+            self.carve("as_floats(scratch)", self.scratch)
+            self.carve(f"{shares} + index % chunks * share", partials)
             self.pointers(self.operands, "arg")
             self.pointers(self.results, "result")
-            self.pack_weights(self.recompute)
-            self._pack_back()
             out(
                 "fill_zeros(rows, block_rows * row_floats)",
                 "fill_zeros(columns, block_rows * column_floats)",
@@ -175,23 +175,25 @@ class _Backward(Pass):
             self.zero_behind("dx")
             with out.block("for row in range(count):"):
                 self._copy_dstates("dstates + (row * dstate_floats + s{i})", "dcarry{i} + (first + row) * {dim}", False)
-        with self.start("def finish(frame, numbers, workspace, tasks):"):
-            for i, array in enumerate(self.results):
-                if array.name[1] in "wv":
-                    out(f"zero(result(frame, {words(i)}), tasks // chunks * ({array.size}))")
-            with out.block("for index in range(tasks):"):
-                out("run = index // chunks")
-                carve_partials()
-                self.pointers(self.results, "result")
-                for i, s in of.learnt:
-                    shape = words(of.count(s.sources), len(s.sums), of.dim(s.width))
-                    out(f"add_partial(partial_w{i}, {shape}, dw{i})")
-                for n, group in enumerate(of.learnt_vectors):
-                    for place, (i, v) in enumerate(group):
-                        partial = f"partial_v{n} + {place} * {of.units(v.width)}"
-                        out(f"add_partial({partial}, {words(1, 1, of.dim(v.width))}, dv{i})")
+        with self.start("def finish(frame, numbers, workspace, scratch, index):"):
+            out("run, part = index // ends, index % ends")
+            self.carve(shares, partials)
+            self.pointers(self.results, "result")
+            learnt = [f"dw{i}" for i, _ in of.learnt] + [f"dv{i}" for i, _ in vectors]
+            for array in self.results:
+                if array.name[1] in "wv" and array.name not in learnt:
+                    with out.block("if part == 0:"):
+                        out(f"zero({array.name}, {array.size})")
+            for i, s in of.learnt:
+                shape = words(of.count(s.sources), len(s.sums), of.dim(s.width))
+                out(f"add_shares(partial_w{i}, share, chunks, {shape}, dw{i}, part, ends)")
+            for n, group in enumerate(of.learnt_vectors):
+                for place, (i, v) in enumerate(group):
+                    partial = f"partial_v{n} + {place} * {of.units(v.width)}"
+                    out(f"add_shares({partial}, share, chunks, {words(1, 1, of.dim(v.width))}, dv{i}, part, ends)")
+        tasks = str(len(self.packing)), "chunks", "ends"
         source = self.assemble("backward")
-        return Kernel(source, tuple(self.sizes), "share", self.scratch_floats(), tuple(self.extras))
+        return Kernel(source, tuple(self.sizes), tasks, "workspace_floats", floats(self.scratch), tuple(self.extras))
 
     def _place(self) -> None:
         of, step = self.of, self.step
@@ -263,15 +265,7 @@ class _Backward(Pass):
                 self._targets[column.node] = "temps", "temp_floats", self.where[column.node][1]
         self._added = {column.node for column in self.schedule.direct.values() if column.rest}
         self._back = [(column, self._groups(column)) for column in back]
-        self.weights_scratch(self.recompute)
-        self.scratch += [
-            (f"packed_extra{i}", of.units(node.width)) for i, node in enumerate(self.extras) if node.op == "vector"
-        ]
-        for i, (column, groups) in enumerate(self._back):
-            for j, (width, terms) in enumerate(groups):
-                size = packed_size(of, of.dim(width), len(terms), column.node.width)
-                self.scratch.append((f"back{i}_{j}", size))
-        self.scratch += [
+        self.scratch = [
             ("rows", "block_rows * row_floats"),
             ("columns", "block_rows * column_floats"),
             ("dstates", "CHUNK * dstate_floats"),
@@ -290,27 +284,28 @@ class _Backward(Pass):
         of = self.of
         for i, node in enumerate(self.extras):
             if node.op == "vector":
-                self.out(f"pack_vector(extra{i}, {words(of.dim(node.width))}, packed_extra{i})")
+                self.pack_vector(f"extra{i}", node)
         for i, (column, groups) in enumerate(self._back):
             target, single = of.dim(column.node.width), column.node.width == 1
             together = at_once(_segments(groups))
             for j, (width, terms) in enumerate(groups):
+                self.packed.append((f"back{i}_{j}", packed_size(of, of.dim(width), len(terms), column.node.width)))
                 for n, product in enumerate(terms):
                     end = f"back{i}_{j}, {words(len(terms), n, together)})"
                     dot = f"{words(of.dim(width), 1)}, back{i}_{j}, {words(n)})"
                     if product in self.extras:
                         extra, shape = f"extra{self.extras.index(product)}", words(of.dim(width), 1, 0, target)
-                        self.out(f"pack_dot({extra}, {dot}" if single else f"pack({extra}, {shape}, {end}")
+                        self.packing.append(f"pack_dot({extra}, {dot}" if single else f"pack({extra}, {shape}, {end}")
                         continue
                     segment, forward, sum_ = self._by_product[product.inputs[0], product.value[0]]
                     before = segment.sources[: segment.sources.index(forward.inputs[0])]
                     columns, number = len(segment.sums), segment.sums.index(sum_)
                     first = f"w{of.weights.index(segment)} + ({of.count(before) or '0'}) * {columns} * {of.dim(width)}"
                     if single:
-                        self.out(f"pack_dot({first} + {number} * {of.dim(width)}, {dot}")
+                        self.packing.append(f"pack_dot({first} + {number} * {of.dim(width)}, {dot}")
                     else:
                         shape = words(target, columns, number, of.dim(width))
-                        self.out(f"pack_transposed({first}, {shape}, {end}")
+                        self.packing.append(f"pack_transposed({first}, {shape}, {end}")
 
     def _copy_dstates(self, source: str, target: str, padded: bool) -> None:
         for i, state in enumerate(self.step.states):

@@ -120,21 +120,16 @@ _lock = threading.Lock()
 
 @functools.cache
 def _shared():
-    return _compile("handle", handle, 4, word), _compile("help_out", help_out, 1)
+    return _compile("handle", handle, 5, word), _compile("help_out", help_out, 1)
 
 
-def _nothing(frame, numbers, workspace, tasks):
-    """For handlers with nothing left to do after their tasks."""
-
-
-def call(target, task, finish, plan, results, *operands):
+def call(target, functions, plan, results, *operands):
     """Calls a kernel from JAX; compiles it when it is first needed.
 
     Args:
         target: its name in XLA.
-        task: `task(frame, numbers, workspace, scratch, index)`; called in any order, on any thread. `numbers` is the
-            address of the plan's.
-        finish: `finish(frame, numbers, workspace, tasks)`, called once after all tasks; or None.
+        functions: one for each phase, None where it has no tasks: `task(frame, numbers, workspace, scratch, index)`,
+            called in any order, on any thread. `numbers` is the address of the plan's.
         plan: a `Plan`.
         results: `jax.ShapeDtypeStruct`s.
         *operands: arrays; under `jax.vmap` each gets the leading axis, as each result does.
@@ -145,18 +140,17 @@ def call(target, task, finish, plan, results, *operands):
     if wrong := [operand.dtype for operand in operands if operand.dtype != jnp.float32]:
         raise ValueError(f"the backend cpu computes in float32, and was given {wrong[0]}")
     target = f"rnn_compare_{target}"
-    _register(target, task, finish)
+    _register(target, functions)
     function = jax.ffi.ffi_call(target, results, vmap_method="broadcast_all")
     return function(*operands, words=plan.words(operands, results))
 
 
-def _register(target, task, finish):
+def _register(target, functions):
     """Registers an FFI handler, made out of Python functions that Numba compiles."""
     with _lock:
         if target in _registered:
             return
         run, helper = _shared()
-        task = _compile(f"{target}_task", task, 5)
-        finish = _compile(f"{target}_finish", finish or _nothing, 4)
-        jax.ffi.register_ffi_target(target, bind(run, task, finish, helper), platform="cpu")
+        phases = [_compile(f"{target}_{phase}", f, 5) if f else 0 for phase, f in enumerate(functions)]
+        jax.ffi.register_ffi_target(target, bind(run, *phases, helper), platform="cpu")
         _registered.add(target)

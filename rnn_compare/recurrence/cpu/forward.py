@@ -1,7 +1,7 @@
 """The forward pass of a step as a kernel; see `source`."""
 
 from rnn_compare.recurrence.cpu.layout import ONE, Layout
-from rnn_compare.recurrence.cpu.source import Kernel, Pass
+from rnn_compare.recurrence.cpu.source import Kernel, Pass, floats
 from rnn_compare.recurrence.step.graph import Node, uses
 from rnn_compare.recurrence.step.stages import Stage, Sum
 
@@ -43,8 +43,8 @@ class _Forward(Pass):
             self.places["last", i] = (*self.where[state], state.width)
         for i, node in enumerate(step.doutputs):
             self.places["output", i] = (f"ys{i or ''} + at * {of.dim(node.width)}", "", False, node.width)
-        self.weights_scratch(self.schedule)
-        self.scratch += [
+        self.pack_weights(self.schedule)
+        self.scratch = [
             ("rows", "CHUNK * row_floats"),
             ("held", "CHUNK * held_floats"),
             ("columns", "CHUNK * column_floats"),
@@ -55,12 +55,14 @@ class _Forward(Pass):
         self.columns("held", held)
         if of.separate:
             self.size("keep", "keep")
+        self.size("workspace_floats", floats(self.packed))
+        self.pack()
         with self.start("def task(frame, numbers, workspace, scratch, index):"):
-            self.carve()
             out("run, first, count = chunk(index, batch, chunks)")
+            self.carve_packed()
+            self.carve("as_floats(scratch)", self.scratch)
             self.pointers(self.operands, "arg")
             self.pointers(self.results, "result")
-            self.pack_weights(self.schedule)
             out("fill_zeros(rows, CHUNK * row_floats)", "fill_zeros(held, CHUNK * held_floats)")
             with out.block("for row in range(count):"):
                 out(f"rows[row * row_floats + r{of.rows.index(ONE)}] = 1.0")
@@ -82,7 +84,9 @@ class _Forward(Pass):
                 for i, state in enumerate(step.states):
                     dim = of.dim(state.width)
                     out(f"copy({self._home(state)}, last{i} + (first + row) * {dim}, {dim})")
-        return Kernel(self.assemble("forward"), tuple(self.sizes), "0", self.scratch_floats())
+        tasks = str(len(self.packing)), "chunks", "0"
+        source = self.assemble("forward")
+        return Kernel(source, tuple(self.sizes), tasks, "workspace_floats", floats(self.scratch))
 
     def _home(self, state: Node) -> str:
         base, offset, _ = self.where[state]

@@ -5,7 +5,7 @@ weights                  packed; k runs over the row, lanes are outputs
 errors[row, lane]        inputs @ weights - targets, then their gradients
 """
 
-from rnn_compare.recurrence.cpu.support import copy, fill_zeros, packed, past_caches, up, write, zero
+from rnn_compare.recurrence.cpu.support import add_shares, copy, fill_zeros, packed, past_caches, up, write
 from rnn_compare.recurrence.cpu.tasks import Plan
 from rnn_compare.recurrence.cpu.tiles import at_once, outer, product
 from rnn_compare.recurrence.cpu.vector import GRADIENT_ROWS, WIDTH, fma, load, load_some, store
@@ -67,7 +67,7 @@ def forward_plan(rows, h, outputs):
     """Results: the mean squared error of each output."""
     lanes, parts = up.py_func(outputs, WIDTH), parts_of(rows)
     scratch = (h + 1) * lanes + BLOCK * (input_stride(h) + lanes) + lanes
-    return Plan(parts, lanes, scratch, (rows, h, outputs, parts, input_stride(h)))
+    return Plan((0, parts, 1), parts * lanes, scratch, (rows, h, outputs, parts, input_stride(h)))
 
 
 def forward_task(frame, numbers, workspace, scratch, index):
@@ -94,23 +94,23 @@ def forward_task(frame, numbers, workspace, scratch, index):
             store(total + lane, load(total + lane) + squares)
 
 
-def forward_finish(frame, numbers, workspace, tasks):
+def forward_finish(frame, numbers, workspace, scratch, run):
     """Adds the parts, in their order."""
     rows, _, outputs, parts, _ = sizes(numbers)
     lanes = up(outputs, WIDTH)
-    for run in range(tasks // parts):
-        for output in range(outputs):
-            total = 0.0
-            for part in range(parts):
-                total += as_floats(workspace)[(run * parts + part) * lanes + output]
-            result(frame, 0)[run * outputs + output] = total / rows
+    for output in range(outputs):
+        total = 0.0
+        for part in range(parts):
+            total += as_floats(workspace)[(run * parts + part) * lanes + output]
+        result(frame, 0)[run * outputs + output] = total / rows
 
 
 def backward_plan(rows, h, outputs):
     """Results: the gradients of the hidden states, the kernel and the bias; argument 4 is that of the result."""
     lanes, units, parts = up.py_func(outputs, WIDTH), up.py_func(h, WIDTH), parts_of(rows)
     scratch = (h + 1) * lanes + outputs * units + lanes + BLOCK * (input_stride(h) + lanes + units)
-    return Plan(parts, up.py_func(h + 1, GRADIENT_ROWS) * lanes, scratch, (rows, h, outputs, parts, input_stride(h)))
+    workspace = parts * up.py_func(h + 1, GRADIENT_ROWS) * lanes
+    return Plan((0, parts, 1), workspace, scratch, (rows, h, outputs, parts, input_stride(h)))
 
 
 def backward_task(frame, numbers, workspace, scratch, index):
@@ -151,17 +151,11 @@ def backward_task(frame, numbers, workspace, scratch, index):
         add_gradient(inputs, stride, h + 1, count, (errors,), lanes, lanes // WIDTH, dweights)
 
 
-def backward_finish(frame, numbers, workspace, tasks):
+def backward_finish(frame, numbers, workspace, scratch, run):
     """Adds the parts of the parameters' gradients, in their order."""
     rows, h, outputs, parts, stride = sizes(numbers)
-    lanes = up(outputs, WIDTH)
-    dkernel, dbias = result(frame, 1), result(frame, 2)
-    zero(dkernel, tasks // parts * h * outputs)
-    zero(dbias, tasks // parts * outputs)
-    for index in range(tasks):
-        run = index // parts
-        dweights = as_floats(workspace) + index * up(h + 1, GRADIENT_ROWS) * lanes
-        for output in range(outputs):
-            for unit in range(h):
-                dkernel[(run * h + unit) * outputs + output] += dweights[unit * lanes + output]
-            dbias[run * outputs + output] += dweights[h * lanes + output]
+    share = up(h + 1, GRADIENT_ROWS) * up(outputs, WIDTH)
+    dkernel, dbias = result(frame, 1) + run * h * outputs, result(frame, 2) + run * outputs
+    first = as_floats(workspace) + run * parts * share
+    add_shares(first, share, parts, h, 1, outputs, dkernel, 0, 1)
+    add_shares(first + h * up(outputs, WIDTH), share, parts, 1, 1, outputs, dbias, 0, 1)

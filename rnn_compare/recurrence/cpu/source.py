@@ -8,6 +8,7 @@ Memory is laid out for that:
     weights                  packed, see `support.packed`
 """
 
+import collections
 import dataclasses
 import functools
 import hashlib
@@ -16,7 +17,7 @@ import re
 from collections.abc import Iterable, Iterator
 
 from rnn_compare.recurrence.cpu.layout import Array, Layout, Segment
-from rnn_compare.recurrence.cpu.support import CHUNK, chunks_of, steps_of_block, up
+from rnn_compare.recurrence.cpu.support import CHUNK, chunks_of, ends_of, steps_of_block, up
 from rnn_compare.recurrence.cpu.tasks import Plan
 from rnn_compare.recurrence.cpu.tiles import at_once
 from rnn_compare.recurrence.cpu.vector import GRADIENT_ROWS, LANES, TILE_ROWS, WIDTH
@@ -32,16 +33,18 @@ class Kernel:
     """A kernel's source, and how to work out the numbers that it reads.
 
     Attributes:
-        source: its functions `task` and perhaps `finish`.
+        source: its functions, `task` and perhaps `start` and `finish`, see `tasks`.
         sizes: names and what each is, in terms of those before it.
-        share: floats of the workspace that each task takes, in words.
-        scratch: floats of scratch memory, in words.
+        tasks: how many tasks of each phase share a run, in words; so are the next two.
+        workspace: floats of a run's workspace.
+        scratch: floats of a task's scratch memory.
         extras: products and vectors whose arrays are operands besides those of the forward pass.
     """
 
     source: str
     sizes: tuple[tuple[str, str], ...]
-    share: str
+    tasks: tuple[str, str, str]
+    workspace: str
     scratch: str
     extras: tuple[Node, ...] = ()
 
@@ -62,12 +65,14 @@ class Kernel:
         for name, text in self.sizes:
             scope[name] = eval(text, scope)
         numbers = tuple(scope[name] for name, _ in self.sizes)
-        return Plan(scope["chunks"], eval(self.share, scope), eval(self.scratch, scope), (steps, batch, *numbers))
+        first, tasks, last, workspace, scratch = (eval(t, scope) for t in (*self.tasks, self.workspace, self.scratch))
+        return Plan((first, tasks, last), workspace, scratch, (steps, batch, *numbers))
 
 
 SIZES = {
     "up": up.py_func,
     "chunks_of": chunks_of,
+    "ends_of": ends_of,
     "steps_of_block": steps_of_block,
     "WIDTH": WIDTH,
     "LANES": LANES,
@@ -109,6 +114,8 @@ class Pass:
         self.out = Lines()
         self.head: dict[str, str] = {}
         self.scratch: list[tuple[str, str]] = []
+        self.packed: list[tuple[str, str]] = []  # likewise, what a run's tasks share
+        self.packing: list[str] = []  # how it is made
         self.sizes: list[tuple[str, str]] = []
         self.where: dict[Node, tuple[str, str, bool]] = {}  # (a row's address, offset, whether it is padded)
         self.places: dict[tuple, tuple[str, str, bool, int]] = {}  # likewise, and the width
@@ -153,16 +160,27 @@ class Pass:
         self.out.lines += [f"    {name} = peek(numbers + {8 * i})" for i, name in enumerate(names)]
         return lines
 
-    def carve(self) -> None:
-        """Addresses in the scratch memory."""
-        address = "as_floats(scratch)"
-        for name, size in self.scratch:
+    def carve(self, address: str, parts: list[tuple[str, str]]) -> None:
+        """Addresses of parts of some memory."""
+        for name, size in parts:
             self.out(f"{name} = {address}")
             address = f"{name} + up({size}, 16)"
 
-    def scratch_floats(self) -> str:
-        """How much of it there is."""
-        return " + ".join(f"up({size}, 16)" for _, size in self.scratch)
+    def carve_packed(self) -> None:
+        """The addresses of what is packed for a run."""
+        self.carve("as_floats(workspace) + run * workspace_floats", self.packed)
+
+    def pack(self) -> None:
+        """The first phase: each task packs one thing."""
+        if not self.packing:
+            return
+        with self.start("def start(frame, numbers, workspace, scratch, index):"):
+            self.out(f"run, part = index // {len(self.packing)}, index % {len(self.packing)}")
+            self.carve_packed()
+            self.pointers(self.operands, "arg")
+            for part, call in enumerate(self.packing):
+                with self.out.block(f"if part == {part}:"):
+                    self.out(call)
 
     def pointers(self, arrays: list[Array], function: str) -> None:
         """The addresses of a run's arrays, and how those of all steps are written."""
@@ -191,24 +209,23 @@ class Pass:
         of = self.of
         for i, segment, packed, together in self._packed(schedule):
             count, whole = of.count(segment.sources), of.weights[i].sums
+            self.packed.append((packed, packed_size(of, count, len(segment.sums), segment.width)))
             for place, column in enumerate(segment.sums):
                 number = whole.index(column)
                 if segment.width == 1:
                     first = f"w{i} + {number}"
-                    self.out(f"pack_dot({first}, {words(count, len(whole))}, {packed}, {words(place)})")
+                    self.packing.append(f"pack_dot({first}, {words(count, len(whole))}, {packed}, {words(place)})")
                 else:
                     shape = words(count, len(whole), number, of.dim(segment.width))
-                    self.out(f"pack(w{i}, {shape}, {packed}, {words(len(segment.sums), place, together)})")
+                    end = words(len(segment.sums), place, together)
+                    self.packing.append(f"pack(w{i}, {shape}, {packed}, {end})")
         for i, vector in enumerate(of.vectors):
-            self.out(f"pack_vector(v{i}, {words(of.dim(vector.width))}, packed_v{i})")
+            self.pack_vector(f"v{i}", vector)
 
-    def weights_scratch(self, schedule: Schedule) -> None:
-        """Where they are packed."""
-        of = self.of
-        for _, segment, packed, _ in self._packed(schedule):
-            size = packed_size(of, of.count(segment.sources), len(segment.sums), segment.width)
-            self.scratch.append((packed, size))
-        self.scratch += [(f"packed_v{i}", of.units(vector.width)) for i, vector in enumerate(of.vectors)]
+    def pack_vector(self, array: str, vector: Node) -> None:
+        """A vector as the kernel reads it."""
+        self.packed.append((f"packed_{array}", self.of.units(vector.width)))
+        self.packing.append(f"pack_vector({array}, {words(self.of.dim(vector.width))}, packed_{array})")
 
     def _packed(self, schedule: Schedule) -> Iterator[tuple[int, Segment, str, int]]:
         """The weights of a schedule's columns: number, part, name once they are packed, and blocks at once."""
@@ -337,7 +354,8 @@ class Pass:
         """The source: the products that it uses, then its functions."""
         made = [f"{variable} = {text}" for text, variable in self.head.items()]
         text = re.sub(r"\[(\d+)\]", lambda found: f"[{self.of.dim(int(found[1]))}]", self.step.text)
-        return "\n".join([f'"""The {name} pass of', "", text, '"""', "", *made, "", *self.out.lines, ""])
+        functions = re.split(r"^(?=def )", "\n".join([*self.out.lines, ""]), flags=re.MULTILINE)
+        return "\n".join([f'"""The {name} pass of', "", text, '"""', "", *made, "", *map(read_names, functions)])
 
 
 def maker_of(width: int) -> str:
@@ -348,6 +366,23 @@ def maker_of(width: int) -> str:
 def packed_size(layout: Layout, count: str, terms: int, width: int) -> str:
     """The floats of the packed weights of a product of so wide columns."""
     return f"up({count}, LANES) * {terms}" if width == 1 else f"({count}) * {terms} * {layout.units(width)}"
+
+
+def read_names(function: str) -> str:
+    """A function without the names that it gives and never reads, which take time to compile."""
+    lines = function.splitlines()
+    reads = collections.Counter(re.findall(r"\w+", function))
+    for line in function.splitlines()[::-1]:
+        given = re.match(r"    (\w+) = ", line)
+        if given and reads[given[1]] == 1:
+            reads.subtract(re.findall(r"\w+", line))
+            lines.remove(line)
+    return "\n".join([*lines, ""])
+
+
+def floats(parts: list[tuple[str, str]]) -> str:
+    """How much memory parts of so many floats take."""
+    return " + ".join(f"up({size}, 16)" for _, size in parts) or "0"
 
 
 def words(*values: object) -> str:

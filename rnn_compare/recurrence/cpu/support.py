@@ -5,6 +5,7 @@ import numpy as np
 from rnn_compare.recurrence.cpu.vector import (
     LANES,
     WIDTH,
+    every_lane,
     load,
     load_some,
     prefetch,
@@ -111,11 +112,14 @@ def pack_transposed(source, units, columns, column, width, target, terms, term, 
     """The same column, of `units` rows, transposed and packed: its blocks are of units, and k < width."""
     blocks = up(units, WIDTH) // WIDTH
     for block in range(blocks):
-        for k in range(width):
-            q = target + packed(block, blocks, k, width, term, terms, together)
+        place = packed(block, blocks, 0, width, term, terms, together)
+        stride = packed(block, blocks, 1, width, term, terms, together) - place
+        for first in range(0, width, 16):  # of as many rows and columns as stay in the first cache
             for lane in range(WIDTH):
                 unit = block * WIDTH + lane
-                q[lane] = source[(unit * columns + column) * width + k] if unit < units else np.float32(0)
+                row = source + (unit * columns + column) * width
+                for k in range(first, min(first + 16, width)):
+                    target[place + k * stride + lane] = row[k] if unit < units else np.float32(0)
 
 
 @njit()
@@ -134,13 +138,18 @@ def pack_vector(source, width, target):
 
 
 @njit()
-def add_partial(partial, rows, columns, width, target):
-    """Adds a task's share [row, column, unit] of a gradient to the gradient [rows, columns, width]."""
-    units = up(width, WIDTH)
-    for i in range(rows * columns):
+def add_shares(first, share, tasks, rows, columns, width, target, part, parts):
+    """Adds up a part of the tasks' shares [row, column, unit] of a gradient [rows, columns, width], in their order.
+
+    Each lies `share` floats behind the one before.
+    """
+    units, lines = up(width, WIDTH), rows * columns
+    for i in range(part * lines // parts, (part + 1) * lines // parts):
         for unit in range(0, width, WIDTH):
-            left, p = width - unit, target + (i * width + unit)
-            store_some(p, load_some(p, left) + load(partial + (i * units + unit)), left)
+            total = every_lane(0.0)
+            for task in range(tasks):
+                total = total + load(first + (task * share + i * units + unit))
+            store_some(target + (i * width + unit), total, width - unit)
 
 
 @inline
@@ -161,6 +170,11 @@ def chunks_of(batch):
     while up.py_func(batch, GROUP) >= chunks * CHUNK:
         chunks *= 2
     return chunks
+
+
+def ends_of(share):
+    """How many tasks add up the shares of a gradient of so many floats; no bit depends on it."""
+    return min(share // 16384 + 1, 16)
 
 
 def steps_of_block(batch, width):

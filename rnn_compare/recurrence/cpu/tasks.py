@@ -1,8 +1,9 @@
-"""What a handler does: numbered tasks, which XLA's own thread pool helps to run.
+"""What a handler does: numbered tasks in three phases, which XLA's own thread pool helps to run.
 
 The calling thread claims tasks too, until none is left, and then waits only for those that are running elsewhere: it
-does not matter whether and when the pool's threads come. How work is cut into tasks depends on shapes alone, so the
-number of threads changes no bit of a result.
+does not matter whether and when the pool's threads come. A phase begins when the one before has ended: weights are
+packed, then sequences are computed, then their shares of the gradients are added up. How work is cut into tasks depends
+on shapes alone, so the number of threads changes no bit of a result.
 """
 
 import ctypes
@@ -31,7 +32,6 @@ from rnn_compare.recurrence.xla_ffi import (
     answer_metadata,
     attribute,
     call1,
-    call4,
     call5,
     error,
     fetch_add,
@@ -44,6 +44,7 @@ from rnn_compare.recurrence.xla_ffi import (
     runs_of,
     text,
     use_huge_pages,
+    use_huge_pages_for_results,
     word,
 )
 
@@ -102,21 +103,23 @@ def set_float_mode(typingctx, mode):
 
 # --- The tasks.
 
-# What a handler is told of the arrays, an attribute of 64-bit words, see `Plan.words`.
-_TASKS_OF_RUN, _SHARE, _SCRATCH_FLOATS, _NUMBERS, _SIZES, _SIZE_OF_RUN = range(0, 48, 8)
+_PHASES = 3
+
+# What a handler is told of the arrays, an attribute of 64-bit words, see `Plan.words`; first the tasks of each phase.
+_TASKS, _WORKSPACE_FLOATS, _SCRATCH_FLOATS, _NUMBERS, _SIZES, _SIZE_OF_RUN = 8, *range(8 * _PHASES, 64, 8)
 
 
 class Plan(NamedTuple):
     """How a kernel works on arrays of certain shapes.
 
     Attributes:
-        tasks: how many tasks share a run.
-        workspace: floats that each task leaves for the end.
+        tasks: how many tasks share a run, in each phase.
+        workspace: floats of a run that its tasks leave for those behind.
         scratch: floats that a task needs while it works.
         numbers: what else the kernel wants to know.
     """
 
-    tasks: int
+    tasks: tuple[int, int, int]
     workspace: int
     scratch: int
     numbers: tuple[int, ...]
@@ -125,12 +128,15 @@ class Plan(NamedTuple):
         """The attribute that tells a handler: the plan, and how many elements the arrays of one run have."""
         sizes = [len(operands), *(math.prod(a.shape) for a in operands)]
         sizes += [len(results), *(math.prod(a.shape) for a in results)]
-        head = (self.tasks, self.workspace, self.scratch, 4 + len(sizes))
+        head = (*self.tasks, self.workspace, self.scratch, 3 + _PHASES + len(sizes))
         return np.array([*head, *sizes, *self.numbers], np.int64)
 
 
 # The state of one call, shared by all threads that help: 64-bit words at these offsets.
-_TOTAL, _WORKSPACE, _SCRATCH_BYTES, _NEXT, _DONE, _USERS, _FRAME, _TASK, _WORDS, _SCHEDULE = range(0, 80, 8)
+_WORKSPACE, _SCRATCH_BYTES, _NEXT, _DONE, _USERS, _FRAME, _WORDS, _FUNCTIONS = range(0, 64, 8)
+_FIRSTS = _FUNCTIONS + 8 * _PHASES  # the number of each phase's first task, and that of all tasks
+_TOTAL = _FIRSTS + 8 * _PHASES
+_SCHEDULE = _TOTAL + 8
 _STATE_SIZE = _SCHEDULE + ctypes.sizeof(ScheduleArgs)
 
 _SCHEDULE_FUNCTION = Api.ThreadPool_Schedule.offset
@@ -215,9 +221,16 @@ def _work(state, scratch):
         index = fetch_add(state + _NEXT, 1)
         if index >= peek(state + _TOTAL):
             break
+        phase = 0
+        while index >= peek(state + _FIRSTS + 8 * (phase + 1)):
+            phase += 1
+        first = peek(state + _FIRSTS + 8 * phase)
+        while fetch_add(state + _DONE, 0) < first:
+            _give_way()
         frame, words, workspace = peek(state + _FRAME), peek(state + _WORDS), peek(state + _WORKSPACE)
         numbers = words + 8 * peek(words + _NUMBERS)
-        call5(peek(state + _TASK), (frame, numbers, _align(workspace), _align(scratch), index))
+        function = peek(state + _FUNCTIONS + 8 * phase)
+        call5(function, (frame, numbers, _align(workspace), _align(scratch), index - first))
         fetch_add(state + _DONE, 1)
     set_float_mode(mode)
 
@@ -231,8 +244,8 @@ def help_out(state):
     _leave(state)
 
 
-def handle(frame, task, finish, helper):
-    """What a handler does; the rest are addresses of C functions."""
+def handle(frame, start, task, finish, helper):
+    """What a handler does; the rest are addresses of C functions, first one for each phase."""
     if answer_metadata(frame):
         return 0
     if peek(frame) < FRAME_SIZE or peek(peek(frame + API)) < _API_SIZE:
@@ -243,31 +256,35 @@ def handle(frame, task, finish, helper):
     runs = runs_of(frame, peek(words + _SIZE_OF_RUN))
     if not right_sizes(frame, runs, words + _SIZES):
         return error(frame, INVALID_ARGUMENT, text("an array has another size than the kernel was told"))
-    use_huge_pages(frame)
-    tasks = runs * peek(words + _TASKS_OF_RUN)
+    use_huge_pages_for_results(frame)
     scratch_bytes = 4 * peek(words + _SCRATCH_FLOATS) + 64
     state = malloc(_STATE_SIZE)
-    workspace = malloc(4 * tasks * peek(words + _SHARE) + 64)
+    workspace_bytes = 4 * runs * peek(words + _WORKSPACE_FLOATS) + 64
+    workspace = malloc(workspace_bytes)
     scratch = malloc(scratch_bytes)
     if state == 0 or workspace == 0 or scratch == 0:
         free(state)
         free(workspace)
         free(scratch)
         return error(frame, RESOURCE_EXHAUSTED, text("no memory for a recurrence"))
-    poke(state + _TOTAL, tasks)
+    use_huge_pages(workspace, workspace_bytes)
+    total = 0
+    for phase, function in enumerate((start, task, finish)):
+        poke(state + _FUNCTIONS + 8 * phase, function)
+        poke(state + _FIRSTS + 8 * phase, total)
+        total += runs * peek(words + 8 * phase)
+    poke(state + _TOTAL, total)
     poke(state + _WORKSPACE, workspace)
     poke(state + _SCRATCH_BYTES, scratch_bytes)
     poke(state + _NEXT, 0)
     poke(state + _DONE, 0)
     poke(state + _USERS, 1)
     poke(state + _FRAME, frame)
-    poke(state + _TASK, task)
     poke(state + _WORDS, words)
-    _call_helpers(frame, state, helper, min(num_threads(frame), tasks) - 1)
+    _call_helpers(frame, state, helper, min(num_threads(frame), runs * peek(words + _TASKS)) - 1)
     _work(state, scratch)
-    while fetch_add(state + _DONE, 0) < tasks:
+    while fetch_add(state + _DONE, 0) < total:
         _give_way()
-    call4(finish, (frame, words + 8 * peek(words + _NUMBERS), _align(workspace), tasks))
     free(scratch)
     free(workspace)
     _leave(state)

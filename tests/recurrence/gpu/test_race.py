@@ -42,7 +42,7 @@ def test_the_fastest_of_those_that_are_right_is_taken_and_remembered(monkeypatch
     assert pick("auto", CELL, 1, 7, 3) == picked
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "lost"))
     assert pick("auto", CELL, 1, 7, 3) == picked  # as the study has it
-    assert pick("gpu", CELL, 1) == "gpu"
+    assert pick("gpu", CELL, 1, 8, 3) == "gpu"
 
 
 def test_the_host_is_asked_too(monkeypatch):
