@@ -159,16 +159,20 @@ def test_results_written_past_the_caches_are_those_of_two_halves_written_through
     jax.tree.map(np.testing.assert_array_equal, (whole, last, dx, dcarry), halves)
 
 
-def test_tasks_share_a_batch_the_larger_ones_first(monkeypatch):
+@pytest.mark.parametrize("weights", [1, 1 << 20])
+def test_tasks_share_a_batch_the_larger_ones_first(monkeypatch, weights):
+    batches = range(1, 1000, 1 if weights == 1 else 7)
+    most_rows = [support.rows_of_task(batch, weights) for batch in batches]
+    shared = list(map(support.chunks_of, batches, most_rows))
     monkeypatch.setattr(support, "up", support.up.py_func)
-    for batch in range(1, 400):
-        chunks = next(2**i for i in range(10) if support.up(batch, support.GROUP) < 2**i * support.CHUNK)
+    for batch, most, chunks in zip(batches, most_rows, shared, strict=True):
+        assert most == 12 or 9 <= chunks <= 32
         tasks = [support.chunk.py_func(index, batch, chunks)[1:] for index in range(chunks)]
         counts = [count for _, count in tasks]
         assert [first for first, _ in tasks] == [sum(counts[:i]) for i in range(chunks)]
         assert sum(counts) == batch
         assert counts == sorted(counts, reverse=True)
-        assert max(counts) <= support.CHUNK
+        assert max(counts) <= most <= 48
         assert max(counts) - min(counts[:-1] or counts) <= support.GROUP
 
 

@@ -123,9 +123,9 @@ class _Backward(Pass):
         self.columns("temp", self._temp_columns)
         self.columns("dstate", [(f"s{i}", state.width) for i, state in enumerate(step.states)])
         width = " + ".join(of.dim(width) for _, width in self._block_columns) or "1"
-        self.size("block_steps", f"min(max(steps, 1), steps_of_block(batch, {width}))")
-        self.size("block_rows", "block_steps * min(batch, CHUNK) + TILE_ROWS")  # a step's last tile may reach beyond
-        self.size("packed_floats", floats(self.packed))
+        self.size("block_steps", f"min(max(steps, 1), steps_of_block(min(batch, most_rows), {width}))")
+        # A step's last tile may reach beyond its rows.
+        self.size("block_rows", "block_steps * min(batch, most_rows) + TILE_ROWS")
         self.size("share", floats(partials))
         self.size("workspace_floats", "packed_floats + chunks * share")
         self.size("ends", "ends_of(share)")
@@ -140,10 +140,9 @@ class _Backward(Pass):
             out(
                 "fill_zeros(rows, block_rows * row_floats)",
                 "fill_zeros(columns, block_rows * column_floats)",
-            )
-            out("fill_zeros(dstates, CHUNK * dstate_floats)", "fill_zeros(dstates_before, CHUNK * dstate_floats)")
-            out(
-                "fill_zeros(temps, CHUNK * temp_floats)",
+                "fill_zeros(dstates, most_rows * dstate_floats)",
+                "fill_zeros(dstates_before, most_rows * dstate_floats)",
+                "fill_zeros(temps, most_rows * temp_floats)",
                 *(f"fill_zeros({name}, {size})" for name, size in partials),
             )
             with out.block("for row in range(count):"):
@@ -268,9 +267,9 @@ class _Backward(Pass):
         self.scratch = [
             ("rows", "block_rows * row_floats"),
             ("columns", "block_rows * column_floats"),
-            ("dstates", "CHUNK * dstate_floats"),
-            ("dstates_before", "CHUNK * dstate_floats"),
-            ("temps", "CHUNK * temp_floats"),
+            ("dstates", "most_rows * dstate_floats"),
+            ("dstates_before", "most_rows * dstate_floats"),
+            ("temps", "most_rows * temp_floats"),
         ]
 
     def _groups(self, column: Sum) -> list[tuple[int, list[Node]]]:

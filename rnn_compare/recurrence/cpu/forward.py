@@ -45,9 +45,9 @@ class _Forward(Pass):
             self.places["output", i] = (f"ys{i or ''} + at * {of.dim(node.width)}", "", False, node.width)
         self.pack_weights(self.schedule)
         self.scratch = [
-            ("rows", "CHUNK * row_floats"),
-            ("held", "CHUNK * held_floats"),
-            ("columns", "CHUNK * column_floats"),
+            ("rows", "most_rows * row_floats"),
+            ("held", "most_rows * held_floats"),
+            ("columns", "most_rows * column_floats"),
         ]
 
         self.layout()
@@ -55,7 +55,7 @@ class _Forward(Pass):
         self.columns("held", held)
         if of.separate:
             self.size("keep", "keep")
-        self.size("workspace_floats", floats(self.packed))
+        self.size("workspace_floats", "packed_floats")
         self.pack()
         with self.start("def task(frame, numbers, workspace, scratch, index):"):
             out("run, first, count = chunk(index, batch, chunks)")
@@ -63,7 +63,7 @@ class _Forward(Pass):
             self.carve("as_floats(scratch)", self.scratch)
             self.pointers(self.operands, "arg")
             self.pointers(self.results, "result")
-            out("fill_zeros(rows, CHUNK * row_floats)", "fill_zeros(held, CHUNK * held_floats)")
+            out("fill_zeros(rows, most_rows * row_floats)", "fill_zeros(held, most_rows * held_floats)")
             with out.block("for row in range(count):"):
                 out(f"rows[row * row_floats + r{of.rows.index(ONE)}] = 1.0")
                 for i, state in enumerate(step.states):

@@ -17,7 +17,7 @@ import re
 from collections.abc import Iterable, Iterator
 
 from rnn_compare.recurrence.cpu.layout import Array, Layout, Segment
-from rnn_compare.recurrence.cpu.support import CHUNK, chunks_of, ends_of, steps_of_block, up
+from rnn_compare.recurrence.cpu.support import chunks_of, ends_of, rows_of_task, steps_of_block, up
 from rnn_compare.recurrence.cpu.tasks import Plan
 from rnn_compare.recurrence.cpu.tiles import at_once
 from rnn_compare.recurrence.cpu.vector import GRADIENT_ROWS, LANES, TILE_ROWS, WIDTH
@@ -73,12 +73,12 @@ SIZES = {
     "up": up.py_func,
     "chunks_of": chunks_of,
     "ends_of": ends_of,
+    "rows_of_task": rows_of_task,
     "steps_of_block": steps_of_block,
     "WIDTH": WIDTH,
     "LANES": LANES,
     "TILE_ROWS": TILE_ROWS,
     "GRADIENT_ROWS": GRADIENT_ROWS,
-    "CHUNK": CHUNK,
 }
 
 
@@ -134,8 +134,7 @@ class Pass:
         self.sizes.append((name, text))
 
     def layout(self) -> None:
-        """The sizes that both passes have."""
-        self.size("chunks", "chunks_of(batch)")
+        """The sizes that both passes have, once everything that is packed is known."""
         for width, name in self.of.names.items():
             self.size(name, str(width))
             self.size(f"u{name[1:]}", f"up({name}, WIDTH)")
@@ -144,6 +143,10 @@ class Pass:
             self.size(f"r{i}", offset if i < self.of.adjacent else f"up({offset}, 16)")
             offset = f"r{i} + {self.of.dim(row.width)}"
         self.size("row_floats", f"up({offset} + GRADIENT_ROWS, 16)")
+        self.size("packed_floats", floats(self.packed))
+        weights = " + ".join(array.size for array in self.of.operands if array.name[0] == "w")
+        self.size("most_rows", f"rows_of_task(batch, {weights or '0'})")
+        self.size("chunks", "chunks_of(batch, most_rows)")
 
     def columns(self, name: str, columns: list[tuple[str, int]]) -> None:
         """Offsets of padded columns, and the floats of a row of them."""

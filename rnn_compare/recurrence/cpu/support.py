@@ -15,7 +15,7 @@ from rnn_compare.recurrence.cpu.vector import (
 )
 from rnn_compare.recurrence.xla_ffi import address_of, inline, njit
 
-GROUP, CHUNK = 4, 12  # sequences: a task has so many, or a multiple, up to CHUNK
+GROUP = 4  # sequences: a task has a multiple of so many, up to `rows_of_task`
 BLOCK_FLOATS = 8192  # columns of a block of steps in the backward pass
 PAST_CACHES_FROM = 1 << 20  # floats: nothing of a bigger array is still in a cache when it is read
 
@@ -164,10 +164,18 @@ def chunk(index, batch, chunks):
 # How work is cut, by shapes alone: no bit depends on the number of threads, nor on the width of a vector.
 
 
-def chunks_of(batch):
+def rows_of_task(batch, weights):
+    """How many sequences a task has at most, for so many weights.
+
+    More where weights fill a cache and come from behind it at each step, though for 16 processors there is still work.
+    """
+    return 12 if weights < 1 << 16 else min(max(batch // 16 // GROUP * GROUP + GROUP, 12), 48)
+
+
+def chunks_of(batch, most):
     """How many tasks share a batch: a power of two, for the sake of the processor's cores."""
     chunks = 1
-    while up.py_func(batch, GROUP) >= chunks * CHUNK:
+    while up.py_func(batch, GROUP) >= chunks * most:
         chunks *= 2
     return chunks
 
@@ -177,10 +185,9 @@ def ends_of(share):
     return min(share // 16384 + 1, 16)
 
 
-def steps_of_block(batch, width):
-    """How many steps the backward pass takes at once, for so many sequences and so many units in all columns.
+def steps_of_block(rows, width):
+    """How many steps the backward pass takes at once, for so many rows of a task and so many units in all columns.
 
     More where gradients are big, as each block adds to them, though no more than a cache holds.
     """
-    rows = max(BLOCK_FLOATS // width, CHUNK * min(width // 256, 4))
-    return max(1, rows // min(batch, CHUNK))
+    return max(1, max(BLOCK_FLOATS // width, 12 * min(width // 256, 4)) // rows)

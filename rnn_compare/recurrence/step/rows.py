@@ -134,8 +134,7 @@ class Rows:
         """An array of the parameters times a matrix: the same ones are the same array."""
         key, first = (array, self._number(matrix)), self.arrays[array]
         if key not in self._parts:
-            known = is_constant(first) and is_constant(matrix)
-            self._parts[key] = first @ matrix if known else jnp.matmul(first, matrix, precision="highest")
+            self._parts[key] = times(first, matrix)
         return self._parts[key]
 
     def _part(self, array: int, start: int, stop: int) -> Any:
@@ -172,3 +171,16 @@ def is_whole(node: Node) -> bool:
 def moves_units(array: Any) -> bool:
     """Whether a row times an array has the row's units in other places, and no sums: it is made of constants."""
     return is_constant(array) and bool((np.count_nonzero(array, axis=0) <= 1).all())
+
+
+def times(a: Any, b: Any) -> Any:
+    """The product of two arrays; what only moves numbers is no multiplication, which of large ones would take long."""
+    if moves_units(b):
+        place = np.argmax(b != 0, axis=0)
+        factor = b[place, np.arange(b.shape[1])]
+        return a[..., place] if (factor == 1).all() else a[..., place] * factor
+    if np.ndim(a) == 2 and is_constant(a) and moves_units(a.T):
+        place = np.argmax(a != 0, axis=1)
+        factor = a[np.arange(a.shape[0]), place][:, None]
+        return b[place] if (factor == 1).all() else b[place] * factor
+    return a @ b if is_constant(a) and is_constant(b) else jnp.matmul(a, b, precision="highest")

@@ -243,8 +243,8 @@ class Tracer(Rows):
                 Value(self.take(value.node, start, start + shape[1]), shape, 0)
                 for start, shape in zip(starts(eqn), shapes, strict=True)
             ]
-        if name == "dot_general" and (matrix := plain_matrix(eqn, operands)) is not None:
-            return [Value(self.multiply(value.node, matrix), shapes[0], batches[0])]
+        if name == "dot_general":
+            return [Value(self.multiply(value.node, product_matrix(eqn, operands)), shapes[0], batches[0])]
         matrices = self._matrices(eqn, operands, value, batches)
         return [
             Value(self.multiply(value.node, matrix), shape, batch)
@@ -321,14 +321,43 @@ def starts(eqn: JaxprEqn) -> Iterator[int]:
     return iter(np.cumsum((0, *eqn.params["sizes"]))[:-1].tolist())
 
 
-def plain_matrix(eqn: JaxprEqn, operands: list[Any]) -> Any:
-    """The matrix [inputs, outputs] if a product is [B, inputs] times a matrix; else None."""
-    ((left, right), (left_batch, _)) = eqn.params["dimension_numbers"]
-    if left_batch or not isinstance(operands[0], Value) or len(operands[0].shape) != 2 or operands[1].ndim != 2:
-        return None
-    if tuple(left) != (1,) or operands[0].batch != 0:
-        return None
-    return operands[1] if tuple(right) == (0,) else operands[1].T
+def product_matrix(eqn: JaxprEqn, operands: list[Any]) -> Any:
+    """The matrix [inputs, outputs] of a product, one of whose operands is a row.
+
+    Its axes are the row's, then the result's. Those that the result has of the row are there twice, and the matrix is
+    zero off their diagonals: products in heads are block-diagonal.
+    """
+    place = 0 if isinstance(operands[0], Value) else 1
+    value, array = operands[place], operands[1 - place]
+    contracted, batched = eqn.params["dimension_numbers"]
+    of_array = {a: v for pairs in (contracted, batched) for v, a in zip(pairs[place], pairs[1 - place], strict=True)}
+    left, right = (
+        [(side, axis) for axis in range(len(operand.shape)) if axis not in (*contracted[side], *batched[side])]
+        for side, operand in enumerate(operands)
+    )
+    inputs = [(place, axis) for axis in range(len(value.shape)) if axis != value.batch]
+    results = [(place, axis) for axis in batched[place]] + left + right
+    outputs = [name for name in results if name != (place, value.batch)]
+    names = [(place, of_array[axis]) if axis in of_array else (1 - place, axis) for axis in range(array.ndim)]
+    axes = inputs + [name for name in outputs if name not in inputs]
+    order = sorted(range(array.ndim), key=lambda axis: axes.index(names[axis]))
+    if order != list(range(array.ndim)):
+        array = array.transpose(order)
+    sizes = {(side, axis): n for side, operand in enumerate(operands) for axis, n in enumerate(operand.shape)}
+    twice = [name for name in outputs if name in inputs]
+    if twice or array.ndim != 2 or len(inputs) != 1:
+        numpy = np if isinstance(array, np.ndarray) else jnp
+        array = array.reshape(
+            *(sizes[name] if name in names else 1 for name in inputs),
+            *(1 if name in twice else sizes[name] for name in outputs),
+        )
+        for name in twice:
+            places = inputs.index(name), len(inputs) + outputs.index(name)
+            shape = [sizes[name] if axis in places else 1 for axis in range(len(inputs) + len(outputs))]
+            diagonal = np.eye(sizes[name], dtype=bool).reshape(shape)
+            array = numpy.where(diagonal, array, numpy.zeros_like(array))
+        array = array.reshape(int(np.prod([sizes[name] for name in inputs])), -1)
+    return array
 
 
 def bind(eqn: JaxprEqn, operands: list[Any]) -> list[Any]:
