@@ -16,6 +16,7 @@ from contract import FAST, compiled, hold, problem
 from steps import MODELS, K
 
 from rnn_compare.recurrence import BACKENDS
+from rnn_compare.recurrence.cpu import support
 
 HEAD = ["lstm", "gru", "gru_reset_before"]
 
@@ -70,6 +71,15 @@ def test_others_at_one_size(name, backend):
 def test_many_units(name, B, H):
     """Several blocks of units at a time, and more steps at once than one."""
     hold(MODELS[name](2, H), "cpu", 40, B, 2, 0)
+
+
+@pytest.mark.parametrize(
+    "name", ["gru", *(pytest.param(name, marks=pytest.mark.slow) for name in ("lstm", "lstm_fgr"))]
+)
+def test_more_sequences_in_a_task(name):
+    """As where weights are heavy, of several steps in a block and two runs."""
+    assert support.rows_of_task(201, 3 * 148**2) == 16
+    hold(MODELS[name](2, 148), "cpu", 5, 201, 2, 2)
 
 
 @pytest.mark.parametrize("backend", FAST)

@@ -126,6 +126,41 @@ def products(step):
     return [node for node in ancestors((*step.last, *step.outputs)) if node.op == "product"]
 
 
+@pytest.mark.parametrize(
+    ("terms", "shape"),
+    [
+        ("bi,ij->bj", (6, 4)),
+        ("bi,ji->bj", (4, 6)),
+        ("ij,bi->bj", (6, 4)),
+        ("ij,bi->jb", (6, 4)),
+        ("bij,jk->bik", (3, 4)),
+        ("bij,ik->bjk", (2, 4)),
+        ("kj,bij->bki", (4, 3)),
+        ("bij,ijk->bk", (2, 3, 4)),
+        ("bij,ijk->bik", (2, 3, 4)),
+        ("ijk,bij->bkj", (2, 3, 4)),
+        ("bij,gijk->bgik", (2, 2, 3, 4)),
+        ("bij,i->bj", (2,)),
+        ("bij,kl->bikjl", (2, 2)),
+    ],
+)
+def test_any_product_with_parameters_is_one_matrix(terms, shape):
+    """The one that makes of the identity's rows what the product does."""
+    row, result = terms.split("->")[0].split(",").index("bij" if "bij" in terms else "bi"), terms.split("->")[1]
+    W = jnp.asarray(np.random.default_rng(0).normal(size=shape), jnp.float32)
+
+    def product(W, h):
+        rows = h.reshape(-1, 2, 3) if "bij" in terms else h
+        made = jnp.einsum(terms, *((rows, W) if row == 0 else (W, rows)), precision="highest")
+        return jnp.moveaxis(made, result.index("b"), 0).reshape(h.shape[0], -1)
+
+    carry, x = jax.ShapeDtypeStruct((B, 6), jnp.float32), jax.ShapeDtypeStruct((B, 2), jnp.float32)
+    step, arrays = read(lambda p, h, x: (jnp.tanh(h), product(p["W"], h)), {"W": W}, carry, x)
+    (node,) = step.outputs
+    assert (node.op, node.inputs) == ("product", (step.states[0],))
+    np.testing.assert_array_equal(arrays[node.value[0]], product(W, jnp.eye(6)))
+
+
 def test_a_product_that_only_moves_units_is_part_of_the_one_beside_it():
     """The sLSTM's heads: a product for each gate, of what was one for all and a permutation."""
     step, _, _ = graph_of("slstm")
