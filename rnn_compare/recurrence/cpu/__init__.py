@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from rnn_compare.recurrence import fused, xla_ffi
-from rnn_compare.recurrence.cpu import compiled, functions, support, tiles, vector
+from rnn_compare.recurrence.cpu import compiled, functions, phases, support, tiles, vector
 from rnn_compare.recurrence.cpu.backward import backward
 from rnn_compare.recurrence.cpu.forward import forward
 from rnn_compare.recurrence.cpu.layout import ONE, Layout, Segment
@@ -95,15 +95,16 @@ NAMESPACE = {
 
 
 @functools.cache
-def _functions(source: str) -> tuple[Callable | None, ...]:
-    """The functions of a kernel's phases, not compiled."""
+def _task(source: str) -> Callable:
+    """The function of a kernel's own phase, not compiled."""
     scope = dict(NAMESPACE)
     exec(compile(source, "<kernel>", "exec"), scope)
-    return tuple(scope.get(name) for name in ("start", "task", "finish"))
+    return scope["task"]
 
 
 def _call(kernel: Kernel, plan: Plan, results: list, *operands: jax.Array) -> list[jax.Array]:
-    return compiled.call(kernel.name, _functions(kernel.source), plan, results, *operands)
+    functions = phases.start, _task(kernel.source), phases.finish
+    return compiled.call(kernel.name, functions, plan, results, *operands)
 
 
 def packed_weights(segment: Segment, arrays: dict[int, jax.Array]) -> jax.Array:

@@ -6,7 +6,7 @@ of the weights. Of size T it keeps the states; no [T, B, nH] array ever exists.
 """
 
 import itertools
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 from rnn_compare.recurrence.cpu.layout import MOST_COLUMNS, ONE, Layout
 from rnn_compare.recurrence.cpu.source import Kernel, Pass, floats, maker_of, packed_size, tuple_of, words
@@ -116,7 +116,6 @@ class _Backward(Pass):
         ]
 
         shares = "as_floats(workspace) + run * workspace_floats + packed_floats"
-        vectors = [vector for group in of.learnt_vectors for vector in group]
 
         self.layout()
         self.columns("column", self._block_columns)
@@ -129,7 +128,6 @@ class _Backward(Pass):
         self.size("share", floats(partials))
         self.size("workspace_floats", "packed_floats + chunks * share")
         self.size("ends", "ends_of(share)")
-        self.pack()
         with self.start("def task(frame, numbers, workspace, scratch, index):"):
             out("run, first, count = chunk(index, batch, chunks)")
             self.carve_packed()
@@ -174,25 +172,24 @@ class _Backward(Pass):
             self.zero_behind("dx")
             with out.block("for row in range(count):"):
                 self._copy_dstates("dstates + (row * dstate_floats + s{i})", "dcarry{i} + (first + row) * {dim}", False)
-        with self.start("def finish(frame, numbers, workspace, scratch, index):"):
-            out("run, part = index // ends, index % ends")
-            self.carve(shares, partials)
-            self.pointers(self.results, "result")
-            learnt = [f"dw{i}" for i, _ in of.learnt] + [f"dv{i}" for i, _ in vectors]
-            for array in self.results:
-                if array.name[1] in "wv" and array.name not in learnt:
-                    with out.block("if part == 0:"):
-                        out(f"zero({array.name}, {array.size})")
-            for i, s in of.learnt:
-                shape = words(of.count(s.sources), len(s.sums), of.dim(s.width))
-                out(f"add_shares(partial_w{i}, share, chunks, {shape}, dw{i}, part, ends)")
-            for n, group in enumerate(of.learnt_vectors):
-                for place, (i, v) in enumerate(group):
-                    partial = f"partial_v{n} + {place} * {of.units(v.width)}"
-                    out(f"add_shares({partial}, share, chunks, {words(1, 1, of.dim(v.width))}, dv{i}, part, ends)")
-        tasks = str(len(self.packing)), "chunks", "ends"
-        source = self.assemble("backward")
-        return Kernel(source, tuple(self.sizes), tasks, "workspace_floats", floats(self.scratch), tuple(self.extras))
+        source, sizes = self.assemble("backward"), tuple(self.sizes)
+        adding = tuple(self._adding(partials))
+        return Kernel(source, sizes, tuple(self.packing), adding, floats(self.scratch), tuple(self.extras))
+
+    def _adding(self, partials: list[tuple[str, str]]) -> Iterator[tuple[str, ...]]:
+        """The lines of the last phase's table; see `phases.finish`."""
+        of = self.of
+        firsts = {name: floats(partials[:i]) for i, (name, _) in enumerate(partials)}
+        shapes = {
+            f"dw{i}": (firsts[f"partial_w{i}"], of.count(s.sources), len(s.sums), of.dim(s.width)) for i, s in of.learnt
+        }
+        for n, group in enumerate(of.learnt_vectors):
+            for place, (i, v) in enumerate(group):
+                first = f"{firsts[f'partial_v{n}']} + {place} * {of.units(v.width)}"
+                shapes[f"dv{i}"] = first, 1, 1, of.dim(v.width)
+        for i, array in enumerate(self.results):
+            if array.name[1] in "wv":
+                yield tuple(map(str, (i, array.size, *shapes.get(array.name, (0, 0, 0, 0)))))
 
     def _place(self) -> None:
         of, step = self.of, self.step
@@ -290,21 +287,22 @@ class _Backward(Pass):
             for j, (width, terms) in enumerate(groups):
                 self.packed.append((f"back{i}_{j}", packed_size(of, of.dim(width), len(terms), column.node.width)))
                 for n, product in enumerate(terms):
-                    end = f"back{i}_{j}, {words(len(terms), n, together)})"
-                    dot = f"{words(of.dim(width), 1)}, back{i}_{j}, {words(n)})"
+                    end, dot = (len(terms), n, together), (of.dim(width), 1, n)
                     if product in self.extras:
-                        extra, shape = f"extra{self.extras.index(product)}", words(of.dim(width), 1, 0, target)
-                        self.packing.append(f"pack_dot({extra}, {dot}" if single else f"pack({extra}, {shape}, {end}")
+                        extra = f"extra{self.extras.index(product)}", "0", f"back{i}_{j}"
+                        shape = of.dim(width), 1, 0, target
+                        self.pack("PACK_DOT", *extra, *dot) if single else self.pack("PACK", *extra, *shape, *end)
                         continue
                     segment, forward, sum_ = self._by_product[product.inputs[0], product.value[0]]
                     before = segment.sources[: segment.sources.index(forward.inputs[0])]
                     columns, number = len(segment.sums), segment.sums.index(sum_)
-                    first = f"w{of.weights.index(segment)} + ({of.count(before) or '0'}) * {columns} * {of.dim(width)}"
+                    weights, packed = f"w{of.weights.index(segment)}", f"back{i}_{j}"
+                    first = f"({of.count(before) or '0'}) * {columns} * {of.dim(width)}"
                     if single:
-                        self.packing.append(f"pack_dot({first} + {number} * {of.dim(width)}, {dot}")
+                        self.pack("PACK_DOT", weights, f"{first} + {number} * {of.dim(width)}", packed, *dot)
                     else:
-                        shape = words(target, columns, number, of.dim(width))
-                        self.packing.append(f"pack_transposed({first}, {shape}, {end}")
+                        shape = target, columns, number, of.dim(width)
+                        self.pack("PACK_TRANSPOSED", weights, first, packed, *shape, *end)
 
     def _copy_dstates(self, source: str, target: str, padded: bool) -> None:
         for i, state in enumerate(self.step.states):

@@ -21,6 +21,7 @@ from numba.core.codegen import JITCodeLibrary, JITCPUCodegen
 from numba.core.compiler_lock import global_compiler_lock
 from numba.core.registry import cpu_target
 
+from rnn_compare.recurrence.cpu.phases import finish, start
 from rnn_compare.recurrence.cpu.tasks import handle, help_out
 from rnn_compare.recurrence.cpu.vector import CPU, FEATURES, WIDTH
 from rnn_compare.recurrence.xla_ffi import bind, word
@@ -123,6 +124,13 @@ def _shared():
     return _compile("handle", handle, 5, word), _compile("help_out", help_out, 1)
 
 
+@functools.cache
+def _address(target, function):
+    """The address of a phase; those that all kernels share are compiled once."""
+    shared = function in (start, finish)
+    return _compile(function.__name__ if shared else f"{target}_{function.__name__}", function, 5)
+
+
 def call(target, functions, plan, results, *operands):
     """Calls a kernel from JAX; compiles it when it is first needed.
 
@@ -151,6 +159,6 @@ def _register(target, functions):
         if target in _registered:
             return
         run, helper = _shared()
-        phases = [_compile(f"{target}_{phase}", f, 5) if f else 0 for phase, f in enumerate(functions)]
+        phases = [_address(target, function) if function else 0 for function in functions]
         jax.ffi.register_ffi_target(target, bind(run, *phases, helper), platform="cpu")
         _registered.add(target)

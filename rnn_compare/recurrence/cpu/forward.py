@@ -55,8 +55,9 @@ class _Forward(Pass):
         self.columns("held", held)
         if of.separate:
             self.size("keep", "keep")
+        self.size("share", "0")
+        self.size("ends", "0")
         self.size("workspace_floats", "packed_floats")
-        self.pack()
         with self.start("def task(frame, numbers, workspace, scratch, index):"):
             out("run, first, count = chunk(index, batch, chunks)")
             self.carve_packed()
@@ -84,9 +85,8 @@ class _Forward(Pass):
                 for i, state in enumerate(step.states):
                     dim = of.dim(state.width)
                     out(f"copy({self._home(state)}, last{i} + (first + row) * {dim}, {dim})")
-        tasks = str(len(self.packing)), "chunks", "0"
         source = self.assemble("forward")
-        return Kernel(source, tuple(self.sizes), tasks, "workspace_floats", floats(self.scratch))
+        return Kernel(source, tuple(self.sizes), tuple(self.packing), (), floats(self.scratch))
 
     def _home(self, state: Node) -> str:
         base, offset, _ = self.where[state]

@@ -12,10 +12,12 @@ import collections
 import dataclasses
 import functools
 import hashlib
+import itertools
 import math
 import re
 from collections.abc import Iterable, Iterator
 
+from rnn_compare.recurrence.cpu import phases
 from rnn_compare.recurrence.cpu.layout import Array, Layout, Segment
 from rnn_compare.recurrence.cpu.support import chunks_of, ends_of, rows_of_task, steps_of_block, up
 from rnn_compare.recurrence.cpu.tasks import Plan
@@ -33,18 +35,18 @@ class Kernel:
     """A kernel's source, and how to work out the numbers that it reads.
 
     Attributes:
-        source: its functions, `task` and perhaps `start` and `finish`, see `tasks`.
-        sizes: names and what each is, in terms of those before it.
-        tasks: how many tasks of each phase share a run, in words; so are the next two.
-        workspace: floats of a run's workspace.
+        source: its function `task`, the phase between those of `phases`.
+        sizes: names and what each is, in terms of those before it; so are the next three, in words.
+        packing: the lines of the first phase's table.
+        adding: the lines of the last phase's.
         scratch: floats of a task's scratch memory.
         extras: products and vectors whose arrays are operands besides those of the forward pass.
     """
 
     source: str
     sizes: tuple[tuple[str, str], ...]
-    tasks: tuple[str, str, str]
-    workspace: str
+    packing: tuple[tuple[str, ...], ...]
+    adding: tuple[tuple[str, ...], ...]
     scratch: str
     extras: tuple[Node, ...] = ()
 
@@ -64,9 +66,14 @@ class Kernel:
         scope = {"steps": steps, "batch": batch, "keep": int(keep), **SIZES}
         for name, text in self.sizes:
             scope[name] = eval(text, scope)
-        numbers = tuple(scope[name] for name, _ in self.sizes)
-        first, tasks, last, workspace, scratch = (eval(t, scope) for t in (*self.tasks, self.workspace, self.scratch))
-        return Plan((first, tasks, last), workspace, scratch, (steps, batch, *numbers))
+        packing, adding = ([[eval(t, scope) for t in line] for line in lines] for lines in (self.packing, self.adding))
+        first, last = phases.tables(packing, adding)
+        sizes = tuple(scope[name] for name, _ in self.sizes)
+        scope["packing"] = len(phases.HEAD) + len(sizes)
+        scope["adding"] = scope["packing"] + len(first)
+        numbers = (*(scope[name] for name in phases.HEAD), *sizes, *first, *last)
+        tasks = len(packing), scope["chunks"], scope["ends"]
+        return Plan(tasks, scope["workspace_floats"], eval(self.scratch, scope), numbers)
 
 
 SIZES = {
@@ -79,6 +86,7 @@ SIZES = {
     "LANES": LANES,
     "TILE_ROWS": TILE_ROWS,
     "GRADIENT_ROWS": GRADIENT_ROWS,
+    **{name: value for name, value in vars(phases).items() if name.startswith("PACK")},
 }
 
 
@@ -115,7 +123,7 @@ class Pass:
         self.head: dict[str, str] = {}
         self.scratch: list[tuple[str, str]] = []
         self.packed: list[tuple[str, str]] = []  # likewise, what a run's tasks share
-        self.packing: list[str] = []  # how it is made
+        self.packing: list[tuple[str, ...]] = []  # how it is made, as `phases.start` is told
         self.sizes: list[tuple[str, str]] = []
         self.where: dict[Node, tuple[str, str, bool]] = {}  # (a row's address, offset, whether it is padded)
         self.places: dict[tuple, tuple[str, str, bool, int]] = {}  # likewise, and the width
@@ -159,8 +167,8 @@ class Pass:
     def start(self, head: str) -> Lines:
         """A function that reads the numbers."""
         lines = self.out.block(head)
-        names = ["steps", "batch", *(name for name, _ in self.sizes)]
-        self.out.lines += [f"    {name} = peek(numbers + {8 * i})" for i, name in enumerate(names)]
+        names = dict(zip([*phases.HEAD, *(name for name, _ in self.sizes)], itertools.count()))
+        self.out.lines += [f"    {name} = peek(numbers + {8 * i})" for name, i in names.items()]
         return lines
 
     def carve(self, address: str, parts: list[tuple[str, str]]) -> None:
@@ -173,17 +181,11 @@ class Pass:
         """The addresses of what is packed for a run."""
         self.carve("as_floats(workspace) + run * workspace_floats", self.packed)
 
-    def pack(self) -> None:
-        """The first phase: each task packs one thing."""
-        if not self.packing:
-            return
-        with self.start("def start(frame, numbers, workspace, scratch, index):"):
-            self.out(f"run, part = index // {len(self.packing)}, index % {len(self.packing)}")
-            self.carve_packed()
-            self.pointers(self.operands, "arg")
-            for part, call in enumerate(self.packing):
-                with self.out.block(f"if part == {part}:"):
-                    self.out(call)
+    def pack(self, what: str, operand: str, first: str, packed: str, *numbers: object) -> None:
+        """A line of the first phase's table; see `phases.start`."""
+        arrays = {array.name: (str(i), array.size) for i, array in enumerate(self.operands)}
+        place = [name for name, _ in self.packed].index(packed)
+        self.packing.append((what, *arrays[operand], first, floats(self.packed[:place]), *map(str, numbers)))
 
     def pointers(self, arrays: list[Array], function: str) -> None:
         """The addresses of a run's arrays, and how those of all steps are written."""
@@ -216,19 +218,17 @@ class Pass:
             for place, column in enumerate(segment.sums):
                 number = whole.index(column)
                 if segment.width == 1:
-                    first = f"w{i} + {number}"
-                    self.packing.append(f"pack_dot({first}, {words(count, len(whole))}, {packed}, {words(place)})")
+                    self.pack("PACK_DOT", f"w{i}", str(number), packed, count, len(whole), place)
                 else:
-                    shape = words(count, len(whole), number, of.dim(segment.width))
-                    end = words(len(segment.sums), place, together)
-                    self.packing.append(f"pack(w{i}, {shape}, {packed}, {end})")
+                    shape = count, len(whole), number, of.dim(segment.width)
+                    self.pack("PACK", f"w{i}", "0", packed, *shape, len(segment.sums), place, together)
         for i, vector in enumerate(of.vectors):
             self.pack_vector(f"v{i}", vector)
 
     def pack_vector(self, array: str, vector: Node) -> None:
         """A vector as the kernel reads it."""
         self.packed.append((f"packed_{array}", self.of.units(vector.width)))
-        self.packing.append(f"pack_vector({array}, {words(self.of.dim(vector.width))}, packed_{array})")
+        self.pack("PACK_VECTOR", array, "0", f"packed_{array}", self.of.dim(vector.width))
 
     def _packed(self, schedule: Schedule) -> Iterator[tuple[int, Segment, str, int]]:
         """The weights of a schedule's columns: number, part, name once they are packed, and blocks at once."""

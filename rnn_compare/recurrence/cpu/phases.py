@@ -1,0 +1,64 @@
+"""The phases before and behind a kernel's own, alike for all: weights are packed, and gradients' shares added up.
+
+What is to be done is in tables among the numbers that a kernel is told, so that both are compiled once and for all.
+"""
+
+from rnn_compare.recurrence.cpu.support import add_shares, pack, pack_dot, pack_transposed, pack_vector, zero
+from rnn_compare.recurrence.xla_ffi import arg, as_floats, peek, result
+
+HEAD = ("steps", "batch", "chunks", "ends", "packed_floats", "share", "workspace_floats", "packing", "adding")
+_CHUNKS, _ENDS, _PACKED, _SHARE, _WORKSPACE, _PACKING, _ADDING = range(16, 8 * len(HEAD), 8)
+PACK, PACK_TRANSPOSED, PACK_DOT, PACK_VECTOR = range(4)
+_WORDS_OF_PACKING, _WORDS_OF_ADDING = 12, 6
+
+
+def start(frame, numbers, workspace, scratch, index):
+    """Packs one thing for one run.
+
+    A line of its table: what is done (`PACK`, …), the number of an operand, its size, where in it the weights begin,
+    where the result does, and what the function is told besides.
+    """
+    table = numbers + 8 * peek(numbers + _PACKING)
+    jobs = peek(table)
+    run, job = index // jobs, table + 8 + 8 * _WORDS_OF_PACKING * (index % jobs)
+    what, operand, size, first, place = peek(job), peek(job + 8), peek(job + 16), peek(job + 24), peek(job + 32)
+    a, b, c, d = peek(job + 40), peek(job + 48), peek(job + 56), peek(job + 64)
+    e, f, g = peek(job + 72), peek(job + 80), peek(job + 88)
+    source = arg(frame, operand) + run * size + first
+    target = as_floats(workspace) + run * peek(numbers + _WORKSPACE) + place
+    if what == PACK:
+        pack(source, a, b, c, d, target, e, f, g)
+    elif what == PACK_TRANSPOSED:
+        pack_transposed(source, a, b, c, d, target, e, f, g)
+    elif what == PACK_DOT:
+        pack_dot(source, a, b, target, c)
+    else:
+        pack_vector(source, a, target)
+
+
+def finish(frame, numbers, workspace, scratch, index):
+    """Adds up a part of the tasks' shares of all gradients of one run.
+
+    A line of its table: the number of a result, its size, where its share begins, and its rows, columns and width; or
+    no rows, for a gradient that is zero.
+    """
+    chunks, ends, share = peek(numbers + _CHUNKS), peek(numbers + _ENDS), peek(numbers + _SHARE)
+    run, part = index // ends, index % ends
+    shares = as_floats(workspace) + run * peek(numbers + _WORKSPACE) + peek(numbers + _PACKED)
+    table = numbers + 8 * peek(numbers + _ADDING)
+    for i in range(peek(table)):
+        job = table + 8 + 8 * _WORDS_OF_ADDING * i
+        size, first = peek(job + 8), peek(job + 16)
+        rows, columns, width = peek(job + 24), peek(job + 32), peek(job + 40)
+        target = result(frame, peek(job)) + run * size
+        if rows > 0:
+            add_shares(shares + first, share, chunks, rows, columns, width, target, part, ends)
+        elif part == 0:
+            zero(target, size)
+
+
+def tables(packing, adding):
+    """Both tables as words that follow those of `HEAD` and so many others, and where each begins."""
+    lines = [tuple(job) + (0,) * (_WORDS_OF_PACKING - len(job)) for job in packing]
+    first = (len(lines), *(word for line in lines for word in line))
+    return first, (len(adding), *(word for line in adding for word in line))
