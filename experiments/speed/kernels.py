@@ -99,7 +99,7 @@ def main():
     def row(head, cells):
         return f"| {head} | {' | '.join(cells)} |"
 
-    texts = {key: f"{row['kernel_ms']:.3g}, × {row['ratio']:.1f}" for key, row in found.items()}
+    texts = {key: f"{times['kernel_ms']:.3g}, × {times['ratio']:.1f}" for key, times in found.items()}
     labels = {size: ", ".join(f"{n:,}" for n in size) for size in sizes}
     lines = [f"{machine.cpu()}, JAX {jax.__version__}: kernels in ms, and how many times as long the scan takes.", ""]
     if arguments.every_cell:

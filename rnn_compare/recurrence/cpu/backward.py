@@ -114,7 +114,6 @@ class _Backward(Pass):
             (f"partial_v{n}", f"GRADIENT_ROWS * {len(group)} * {of.units(group[0][1].width)}")
             for n, group in enumerate(of.learnt_vectors)
         ]
-
         shares = "as_floats(workspace) + run * workspace_floats + packed_floats"
 
         self.layout()

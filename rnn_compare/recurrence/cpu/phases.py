@@ -6,6 +6,7 @@ What is to be done is in tables among the numbers that a kernel is told, so that
 from rnn_compare.recurrence.cpu.support import add_shares, pack, pack_dot, pack_transposed, pack_vector, zero
 from rnn_compare.recurrence.xla_ffi import arg, as_floats, peek, result
 
+# What every kernel is told first; the last two say where the tables begin, in words.
 HEAD = ("steps", "batch", "chunks", "ends", "packed_floats", "share", "workspace_floats", "packing", "adding")
 _CHUNKS, _ENDS, _PACKED, _SHARE, _WORKSPACE, _PACKING, _ADDING = range(16, 8 * len(HEAD), 8)
 PACK, PACK_TRANSPOSED, PACK_DOT, PACK_VECTOR = range(4)
@@ -58,7 +59,9 @@ def finish(frame, numbers, workspace, scratch, index):
 
 
 def tables(packing, adding):
-    """Both tables as words that follow those of `HEAD` and so many others, and where each begins."""
-    lines = [tuple(job) + (0,) * (_WORDS_OF_PACKING - len(job)) for job in packing]
-    first = (len(lines), *(word for line in lines for word in line))
-    return first, (len(adding), *(word for line in adding for word in line))
+    """Both tables in words: how many lines, then the lines, each as long as the functions read it."""
+    return _table(packing, _WORDS_OF_PACKING), _table(adding, _WORDS_OF_ADDING)
+
+
+def _table(lines, length):
+    return (len(lines), *(word for line in lines for word in (*line, *[0] * (length - len(line)))))

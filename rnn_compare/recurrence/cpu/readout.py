@@ -9,7 +9,7 @@ from rnn_compare.recurrence.cpu.support import add_shares, copy, fill_zeros, pac
 from rnn_compare.recurrence.cpu.tasks import Plan
 from rnn_compare.recurrence.cpu.tiles import at_once, outer, product
 from rnn_compare.recurrence.cpu.vector import GRADIENT_ROWS, WIDTH, fma, load, load_some, store
-from rnn_compare.recurrence.xla_ffi import arg, as_floats, inline, njit, peek, result
+from rnn_compare.recurrence.xla_ffi import arg, as_floats, inline, njit, peek, result, word
 
 BLOCK = 64  # rows at a time, a multiple of every TILE_ROWS
 PART = 8192  # least rows of a task
@@ -157,5 +157,6 @@ def backward_finish(frame, numbers, workspace, scratch, run):
     share = up(h + 1, GRADIENT_ROWS) * up(outputs, WIDTH)
     dkernel, dbias = result(frame, 1) + run * h * outputs, result(frame, 2) + run * outputs
     first = as_floats(workspace) + run * parts * share
-    add_shares(first, share, parts, h, 1, outputs, dkernel, 0, 1)
-    add_shares(first + h * up(outputs, WIDTH), share, parts, 1, 1, outputs, dbias, 0, 1)
+    none, one = word(0), word(1)
+    add_shares(first, share, parts, h, one, outputs, dkernel, none, one)
+    add_shares(first + h * up(outputs, WIDTH), share, parts, one, one, outputs, dbias, none, one)

@@ -12,7 +12,6 @@ import collections
 import dataclasses
 import functools
 import hashlib
-import itertools
 import math
 import re
 from collections.abc import Iterable, Iterator
@@ -68,10 +67,9 @@ class Kernel:
             scope[name] = eval(text, scope)
         packing, adding = ([[eval(t, scope) for t in line] for line in lines] for lines in (self.packing, self.adding))
         first, last = phases.tables(packing, adding)
-        sizes = tuple(scope[name] for name, _ in self.sizes)
-        scope["packing"] = len(phases.HEAD) + len(sizes)
-        scope["adding"] = scope["packing"] + len(first)
-        numbers = (*(scope[name] for name in phases.HEAD), *sizes, *first, *last)
+        names = names_of(self.sizes)
+        scope |= {"packing": len(names), "adding": len(names) + len(first)}
+        numbers = (*(scope[name] for name in names), *first, *last)
         tasks = len(packing), scope["chunks"], scope["ends"]
         return Plan(tasks, scope["workspace_floats"], eval(self.scratch, scope), numbers)
 
@@ -167,8 +165,7 @@ class Pass:
     def start(self, head: str) -> Lines:
         """A function that reads the numbers."""
         lines = self.out.block(head)
-        names = dict(zip([*phases.HEAD, *(name for name, _ in self.sizes)], itertools.count()))
-        self.out.lines += [f"    {name} = peek(numbers + {8 * i})" for name, i in names.items()]
+        self.out.lines += [f"    {name} = peek(numbers + {8 * i})" for i, name in enumerate(names_of(self.sizes))]
         return lines
 
     def carve(self, address: str, parts: list[tuple[str, str]]) -> None:
@@ -354,11 +351,10 @@ class Pass:
         return f"{CALLED.get(node.op, node.op)}({', '.join(inputs)})"
 
     def assemble(self, name: str) -> str:
-        """The source: the products that it uses, then its functions."""
+        """The source: the products that it uses, then its function."""
         made = [f"{variable} = {text}" for text, variable in self.head.items()]
         text = re.sub(r"\[(\d+)\]", lambda found: f"[{self.of.dim(int(found[1]))}]", self.step.text)
-        functions = re.split(r"^(?=def )", "\n".join([*self.out.lines, ""]), flags=re.MULTILINE)
-        return "\n".join([f'"""The {name} pass of', "", text, '"""', "", *made, "", *map(read_names, functions)])
+        return "\n".join([f'"""The {name} pass of', "", text, '"""', "", *made, "", *read_names(self.out.lines), ""])
 
 
 def maker_of(width: int) -> str:
@@ -371,16 +367,21 @@ def packed_size(layout: Layout, count: str, terms: int, width: int) -> str:
     return f"up({count}, LANES) * {terms}" if width == 1 else f"({count}) * {terms} * {layout.units(width)}"
 
 
-def read_names(function: str) -> str:
-    """A function without the names that it gives and never reads, which take time to compile."""
-    lines = function.splitlines()
-    reads = collections.Counter(re.findall(r"\w+", function))
-    for line in function.splitlines()[::-1]:
+def names_of(sizes: Iterable[tuple[str, str]]) -> list[str]:
+    """The numbers that a kernel is told, in their order: those that all are, then its own sizes."""
+    return list(dict.fromkeys([*phases.HEAD, *(name for name, _ in sizes)]))
+
+
+def read_names(lines: list[str]) -> list[str]:
+    """A function's lines without the names that it gives and never reads, which take time to compile."""
+    kept, words = [], collections.Counter(re.findall(r"\w+", "\n".join(lines)))
+    for line in reversed(lines):
         given = re.match(r"    (\w+) = ", line)
-        if given and reads[given[1]] == 1:
-            reads.subtract(re.findall(r"\w+", line))
-            lines.remove(line)
-    return "\n".join([*lines, ""])
+        if given and words[given[1]] == 1:
+            words.subtract(re.findall(r"\w+", line))
+        else:
+            kept.append(line)
+    return kept[::-1]
 
 
 def floats(parts: list[tuple[str, str]]) -> str:

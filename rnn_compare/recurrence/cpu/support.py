@@ -15,7 +15,7 @@ from rnn_compare.recurrence.cpu.vector import (
 )
 from rnn_compare.recurrence.xla_ffi import address_of, inline, njit
 
-GROUP = 4  # sequences: a task has a multiple of so many, up to `rows_of_task`
+GROUP, ROWS = 4, 12  # sequences: a task has a multiple of GROUP, up to ROWS; see `rows_of_task`
 BLOCK_FLOATS = 8192  # columns of a block of steps in the backward pass
 PAST_CACHES_FROM = 1 << 20  # floats: nothing of a bigger array is still in a cache when it is read
 
@@ -169,7 +169,7 @@ def rows_of_task(batch, weights):
 
     More where weights fill a cache and come from behind it at each step, though for 16 processors there is still work.
     """
-    return 12 if weights < 1 << 16 else min(max(batch // 16 // GROUP * GROUP + GROUP, 12), 48)
+    return ROWS if weights < 1 << 16 else min(max(batch // 16 // GROUP * GROUP + GROUP, ROWS), 4 * ROWS)
 
 
 def chunks_of(batch, most):
@@ -190,4 +190,4 @@ def steps_of_block(rows, width):
 
     More where gradients are big, as each block adds to them, though no more than a cache holds.
     """
-    return max(1, max(BLOCK_FLOATS // width, 12 * min(width // 256, 4)) // rows)
+    return max(1, max(BLOCK_FLOATS // width, ROWS * min(width // 256, 4)) // rows)
