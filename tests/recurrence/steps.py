@@ -19,10 +19,15 @@ SHAPES = {
     "V": lambda F, H: (H, H),
     "V2": lambda F, H: (H, H),
     "M": lambda F, H: (H + F, H),
+    "M2": lambda F, H: (H + F, 2 * H),
     "W2": lambda F, H: (H, 2 * H),
+    "U2": lambda F, H: (H, 2 * H),
+    "P2": lambda F, H: (H, 2),
     "N": lambda F, H: (2 * H + F + 2, H),
     "v": lambda F, H: (H,),
     "v2": lambda F, H: (2 * H,),
+    "u2": lambda F, H: (2 * H,),
+    "p2": lambda F, H: (2,),
     "vF": lambda F, H: (F,),
     "s": lambda F, H: (),
     "A": lambda F, H: (H, K),
@@ -299,6 +304,20 @@ def small_to_negative_powers(p, carry, x):
 def joined(p, carry, x):
     h = jnp.tanh(jnp.concatenate([carry[0], x], axis=-1) @ p["M"] + p["v"])
     return (h,), h
+
+
+@step("M2 W2 U2 P2 v v2 u2 p2", "HH")
+def parts(p, carry, x):
+    """Parts of arrays: rows and columns, columns of two rows, numbers, three in a bias; and half of an array."""
+    h, c = carry
+    a, b = jnp.split(jnp.concatenate([h, x], axis=-1) @ p["M2"] + p["v2"], 2, axis=-1)
+    d, e = jnp.split(c @ p["W2"] + p["u2"], 2, axis=-1)
+    f, g = jnp.split(jnp.tanh(h) @ p["W2"], 2, axis=-1)
+    half, _ = jnp.split(c @ p["U2"], 2, axis=-1)
+    m, n = jnp.split(h @ p["P2"] + p["p2"], 2, axis=-1)
+    c = sigmoid(a + d + p["v"]) * c + 0.5 * jnp.tanh(b + f + half + m)
+    h = jnp.tanh(c + e + g * jnp.sin(n))
+    return (h, c), h
 
 
 @step("X vF", "H")

@@ -118,7 +118,7 @@ def test_kernels_of_single_gates_become_one_packed_product(name, columns):
     kernels = cpu.kernels_of(step)
     (product,) = kernels.layout.products
     assert len(product) == columns
-    (segment,) = kernels.layout.weights  # the state, the biases and the input side by side
+    (segment,) = kernels.layout.segments  # the state, the biases and the input side by side
     assert [source.op for source in segment.sources] == ["state", "one", "input"]
 
 
@@ -182,10 +182,28 @@ def test_constants_get_no_gradient():
     ones = {number for number, array in arrays.items() if isinstance(array, np.ndarray)}
     assert step.constants == ones
     assert all((arrays[number] == 1).all() for number in ones)
-    learnt = {f"partial_w{i}" for i, segment in enumerate(kernels.layout.weights) if not segment.arrays <= ones}
+    arrays = [{array for *_, arrays in segment.pairs() for array in arrays} for segment in kernels.layout.segments]
+    learnt = {f"partial_w{i}" for i, named in enumerate(arrays) if not named <= ones}
     source = kernels.backward((True,)).source
     assert set(re.findall(r"(partial_w\d+) = ", source)) == learnt
-    assert 0 < len(learnt) < len(kernels.layout.weights)
+    assert 0 < len(learnt) < len(arrays)
+
+
+def test_parts_of_an_array_are_read_where_they_lie():
+    """Those that are all of it together, and of no other array anything is computed outside of the loop."""
+    step, arrays, (_, params, _, _) = graph_of("parts")
+    layout = cpu.kernels_of(step).layout
+    found = [arrays[number] for number in layout.arrays]
+    parts = [*(param for name, param in params.items() if name != "U2"), params["U2"][:, :H]]
+    assert len(found) == len(parts)
+    assert all(any(np.array_equal(array, part) for array in found) for part in parts)
+    lstm = cpu.kernels_of(graph_of("lstm")[0]).layout
+    assert [array.shape for array in lstm.operands if array.name[0] == "w"] == [
+        (str(F), "16"),
+        ("16",),
+        (str(H), "16"),
+        ("16",),
+    ]
 
 
 @pytest.mark.parametrize(
@@ -201,8 +219,8 @@ def test_constants_get_no_gradient():
 )
 def test_what_a_kept_state_or_output_spares_is_not_computed_again(name, columns, functions):
     kernels = cpu.kernels_of(graph_of(name)[0])
-    backward, first = kernels.backward((True,)), [array.name for array in kernels.layout.operands].index("w0")
-    recurrent = [line for line in backward.packing if line[:2] == ("PACK", str(first))]
+    backward = kernels.backward((True,))
+    recurrent = [line for line in backward.packing if line[4].startswith("at_packed_w0_") and line[5:7] == ("0", "0")]
     assert len(recurrent) == columns
     assert len(re.findall(r"= (?:tanh|logistic)\(", backward.source)) == functions
 

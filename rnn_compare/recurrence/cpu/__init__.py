@@ -5,7 +5,6 @@ Kernels are generated from a cell's step (`source`), as Python that Numba compil
 
 import functools
 from collections.abc import Callable
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -15,11 +14,11 @@ from rnn_compare.recurrence import fused, xla_ffi
 from rnn_compare.recurrence.cpu import compiled, functions, phases, support, tiles, vector
 from rnn_compare.recurrence.cpu.backward import backward
 from rnn_compare.recurrence.cpu.forward import forward
-from rnn_compare.recurrence.cpu.layout import ONE, Layout, Segment
+from rnn_compare.recurrence.cpu.layout import Layout
 from rnn_compare.recurrence.cpu.source import Kernel
 from rnn_compare.recurrence.cpu.tasks import Plan
 from rnn_compare.recurrence.fused import Arrays
-from rnn_compare.recurrence.step.graph import Node, Step
+from rnn_compare.recurrence.step.graph import Step
 
 
 class Kernels:
@@ -35,20 +34,16 @@ class Kernels:
         self.layout = Layout(step, ending)
         self.forward = forward(self.layout)
         self.backward = functools.cache(functools.partial(backward, self.layout))
-        ends = (self.backward((want,) * len(step.inputs)) for want in (False, True))
-        self._extras = list(dict.fromkeys(node for kernel in ends for node in kernel.extras))
+        for want in (False, True):
+            self.backward((want,) * len(step.inputs))  # what cannot be is refused here
 
     def weights(self, arrays: dict[int, jax.Array]) -> Arrays:
-        """The weights of each segment, then the vectors."""
-        packed = [packed_weights(segment, arrays) for segment in self.layout.weights]
-        return packed + [jnp.asarray(arrays[vector.value]) for vector in self.layout.vectors]
+        """The parameters' arrays, as they are: kernels read their parts where they lie."""
+        return [jnp.asarray(arrays[array]) for array in self.layout.arrays]
 
     def extras(self, arrays: dict[int, jax.Array]) -> Arrays:
-        """The weights and vectors that only a backward pass reads."""
-        named = (node.value if node.op == "product" else (node.value, False) for node in self._extras)
-        return [
-            jnp.asarray(arrays[array]).T if transposed else jnp.asarray(arrays[array]) for array, transposed in named
-        ]
+        """Those that only the backward pass reads."""
+        return [jnp.asarray(arrays[array]) for array in self.layout.extras]
 
     def outputs(self, keep: bool, x: Arrays, ends: Arrays, carry: Arrays, weights: Arrays) -> Arrays:
         """Kept are the states after each step that are none of the outputs."""
@@ -72,8 +67,8 @@ class Kernels:
         kernel = self.backward(wanted)
         chosen = [leaf for leaf, want in zip(x, wanted, strict=True) if want]
         results = [_float32(*operand.shape) for operand in (*chosen, *carry, *weights)]
-        others = [*kept, *cotangents, *(extras[self._extras.index(node)] for node in kernel.extras)]
-        return _call(kernel, kernel.plan(*x[0].shape[:2]), results, *x, *ends, *carry, *weights, *others)
+        operands = *x, *ends, *carry, *weights, *kept, *cotangents, *extras
+        return _call(kernel, kernel.plan(*x[0].shape[:2]), results, *operands)
 
 
 @functools.cache
@@ -105,19 +100,6 @@ def _task(source: str) -> Callable:
 def _call(kernel: Kernel, plan: Plan, results: list, *operands: jax.Array) -> list[jax.Array]:
     functions = phases.start, _task(kernel.source), phases.finish
     return compiled.call(kernel.name, functions, plan, results, *operands)
-
-
-def packed_weights(segment: Segment, arrays: dict[int, jax.Array]) -> jax.Array:
-    """The weights of a segment, [numbers of its rows, columns, units]."""
-
-    def weights(source: Node, column: Any) -> jax.Array:
-        if source is not ONE:
-            return jnp.asarray(arrays[segment.product(source, column).value[0]])
-        biases = [jnp.broadcast_to(jnp.asarray(arrays[vector.value]), (segment.width,)) for vector in column.vectors]
-        return functools.reduce(jnp.add, biases)[None]
-
-    rows = [jnp.stack([weights(source, column) for column in segment.sums], axis=1) for source in segment.sources]
-    return jnp.concatenate(rows)
 
 
 def _float32(*shape: int) -> jax.ShapeDtypeStruct:

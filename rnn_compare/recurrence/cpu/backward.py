@@ -9,7 +9,7 @@ import itertools
 from collections.abc import Iterable, Iterator
 
 from rnn_compare.recurrence.cpu.layout import MOST_COLUMNS, ONE, Layout
-from rnn_compare.recurrence.cpu.source import Kernel, Pass, floats, maker_of, packed_size, tuple_of, words
+from rnn_compare.recurrence.cpu.source import Kernel, Pass, maker_of, packed_size, packed_vector, tuple_of, words
 from rnn_compare.recurrence.cpu.tiles import at_once
 from rnn_compare.recurrence.step.graph import LEAVES, SAME, Node, ancestors, uses
 from rnn_compare.recurrence.step.stages import CHEAP, Schedule, Stage, Sum, sums
@@ -77,24 +77,14 @@ class _Backward(Pass):
         computed |= {("kept", node): node for node in kept}
         self.recompute = Schedule(computed, forward, columns=needed, given=self.read, rows=layout.readable)
         self.kept = kept
-        back = [node for node in found if node not in forward]
-        self._by_product = {
-            (step.gradients[p], p.value[0]): (segment, p, column)
-            for segment in layout.weights
-            for column in segment.sums
-            for p in column.products
-            if p.inputs[0] in segment.sources
-        }
-        products = [p for node in back for p in found[node].products]
-        self.extras = [p for p in products if not (p.value[1] and (p.inputs[0], p.value[0]) in self._by_product)]
         taken = {*forward, *given, *layout.vectors}
         read = ancestors(roots.values(), taken)
-        self.extras += [node for node in read if node.op == "vector" and node not in taken]
+        self.vectors = [node for node in read if node.op == "vector" and node not in taken]
         inputs, others = layout.backward_results[: len(wanted)], layout.backward_results[len(wanted) :]
         results = [array for array, want in zip(inputs, wanted, strict=True) if want] + others
-        super().__init__(layout, layout.backward_operands(self.extras), results)
+        super().__init__(layout, layout.backward_operands, results)
         self.uses = uses([*step.last, *step.outputs])  # what is computed again is rounded as it was
-        self.where |= {n: (f"packed_extra{i}", "", True) for i, n in enumerate(self.extras) if n.op == "vector"}
+        self.where |= {node: (packed_vector(node), "", True) for node in self.vectors}
 
     def sums_read(self, node: Node) -> Sum | None:
         column = self.of.sums.get(node) or self.schedule.found.get(node)
@@ -114,8 +104,6 @@ class _Backward(Pass):
             (f"partial_v{n}", f"GRADIENT_ROWS * {len(group)} * {of.units(group[0][1].width)}")
             for n, group in enumerate(of.learnt_vectors)
         ]
-        shares = "as_floats(workspace) + run * workspace_floats + packed_floats"
-
         self.layout()
         self.columns("column", self._block_columns)
         self.columns("temp", self._temp_columns)
@@ -124,14 +112,16 @@ class _Backward(Pass):
         self.size("block_steps", f"min(max(steps, 1), steps_of_block(min(batch, most_rows), {width}))")
         # A step's last tile may reach beyond its rows.
         self.size("block_rows", "block_steps * min(batch, most_rows) + TILE_ROWS")
-        self.size("share", floats(partials))
+        self.sizes_of(partials, "share")
+        self.sizes_of(self.scratch, "scratch_floats")
         self.size("workspace_floats", "packed_floats + chunks * share")
         self.size("ends", "ends_of(share)")
         with self.start("def task(frame, numbers, workspace, scratch, index):"):
             out("run, first, count = chunk(index, batch, chunks)")
             self.carve_packed()
             self.carve("as_floats(scratch)", self.scratch)
-            self.carve(f"{shares} + index % chunks * share", partials)
+            out("shares = shared + packed_floats + index % chunks * share")
+            self.carve("shares", partials)
             self.pointers(self.operands, "arg")
             self.pointers(self.results, "result")
             out(
@@ -171,24 +161,32 @@ class _Backward(Pass):
             self.zero_behind("dx")
             with out.block("for row in range(count):"):
                 self._copy_dstates("dstates + (row * dstate_floats + s{i})", "dcarry{i} + (first + row) * {dim}", False)
-        source, sizes = self.assemble("backward"), tuple(self.sizes)
-        adding = tuple(self._adding(partials))
-        return Kernel(source, sizes, tuple(self.packing), adding, floats(self.scratch), tuple(self.extras))
+        return Kernel(self.assemble("backward"), tuple(self.sizes), tuple(self.packing), tuple(self._adding()))
 
-    def _adding(self, partials: list[tuple[str, str]]) -> Iterator[tuple[str, ...]]:
+    def _adding(self) -> Iterator[tuple[str, ...]]:
         """The lines of the last phase's table; see `phases.finish`."""
-        of = self.of
-        firsts = {name: floats(partials[:i]) for i, (name, _) in enumerate(partials)}
-        shapes = {
-            f"dw{i}": (firsts[f"partial_w{i}"], of.count(s.sources), len(s.sums), of.dim(s.width)) for i, s in of.learnt
-        }
+        of, step = self.of, self.step
+        shares = []  # of an array's gradient: where it begins, its rows, floats from row to row, and its width
+        for i, s in of.learnt:
+            units = of.units(s.width)
+            for column, row, arrays in s.pairs():
+                first = f"at_partial_w{i} + (({of.count(s.sources[:row])}) * {len(s.sums)} + {column}) * {units}"
+                shape = of.dim(s.sources[row].width), f"{len(s.sums)} * {units}", of.dim(s.width)
+                shares += [(array, first, *shape) for array in arrays]
         for n, group in enumerate(of.learnt_vectors):
-            for place, (i, v) in enumerate(group):
-                first = f"{firsts[f'partial_v{n}']} + {place} * {of.units(v.width)}"
-                shapes[f"dv{i}"] = first, 1, 1, of.dim(v.width)
-        for i, array in enumerate(self.results):
-            if array.name[1] in "wv":
-                yield tuple(map(str, (i, array.size, *shapes.get(array.name, (0, 0, 0, 0)))))
+            for number, (_, v) in enumerate(group):
+                shares.append((v.value, f"at_partial_v{n} + {number} * {of.units(v.width)}", "1", "0", of.dim(v.width)))
+        shares = [share for share in shares if share[0] not in step.constants]
+        first = len(self.results) - len(of.arrays)
+        for i, whole in enumerate(of.arrays, first):
+            size, written = self.results[i].size, set()
+            for array, *share in shares:
+                place = step.places[array]
+                if place.array == whole:
+                    yield tuple(map(str, (i, size, *share, place.first, place.stride, int(place in written))))
+                    written.add(place)
+            if not written:
+                yield str(i), size, *["0"] * 7
 
     def _place(self) -> None:
         of, step = self.of, self.step
@@ -277,31 +275,16 @@ class _Backward(Pass):
 
     def _pack_back(self) -> None:
         of = self.of
-        for i, node in enumerate(self.extras):
-            if node.op == "vector":
-                self.pack_vector(f"extra{i}", node)
+        for vector in self.vectors:
+            self.pack_vector(vector)
         for i, (column, groups) in enumerate(self._back):
-            target, single = of.dim(column.node.width), column.node.width == 1
             together = at_once(_segments(groups))
             for j, (width, terms) in enumerate(groups):
-                self.packed.append((f"back{i}_{j}", packed_size(of, of.dim(width), len(terms), column.node.width)))
-                for n, product in enumerate(terms):
-                    end, dot = (len(terms), n, together), (of.dim(width), 1, n)
-                    if product in self.extras:
-                        extra = f"extra{self.extras.index(product)}", "0", f"back{i}_{j}"
-                        shape = of.dim(width), 1, 0, target
-                        self.pack("PACK_DOT", *extra, *dot) if single else self.pack("PACK", *extra, *shape, *end)
-                        continue
-                    segment, forward, sum_ = self._by_product[product.inputs[0], product.value[0]]
-                    before = segment.sources[: segment.sources.index(forward.inputs[0])]
-                    columns, number = len(segment.sums), segment.sums.index(sum_)
-                    weights, packed = f"w{of.weights.index(segment)}", f"back{i}_{j}"
-                    first = f"({of.count(before) or '0'}) * {columns} * {of.dim(width)}"
-                    if single:
-                        self.pack("PACK_DOT", weights, f"{first} + {number} * {of.dim(width)}", packed, *dot)
-                    else:
-                        shape = target, columns, number, of.dim(width)
-                        self.pack("PACK_TRANSPOSED", weights, first, packed, *shape, *end)
+                packed, count, wide = f"back{i}_{j}", of.dim(width), column.node.width
+                self.packed.append((packed, packed_size(of, count, len(terms), wide)))
+                for term, product in enumerate(terms):
+                    order = term, len(terms), together
+                    self.pack_rows(packed, ("0", count, count), order, wide, *product.value)
 
     def _copy_dstates(self, source: str, target: str, padded: bool) -> None:
         for i, state in enumerate(self.step.states):

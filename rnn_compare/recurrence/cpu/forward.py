@@ -1,7 +1,7 @@
 """The forward pass of a step as a kernel; see `source`."""
 
 from rnn_compare.recurrence.cpu.layout import ONE, Layout
-from rnn_compare.recurrence.cpu.source import Kernel, Pass, floats
+from rnn_compare.recurrence.cpu.source import Kernel, Pass
 from rnn_compare.recurrence.step.graph import Node, uses
 from rnn_compare.recurrence.step.stages import Stage, Sum
 
@@ -58,6 +58,7 @@ class _Forward(Pass):
         self.size("share", "0")
         self.size("ends", "0")
         self.size("workspace_floats", "packed_floats")
+        self.sizes_of(self.scratch, "scratch_floats")
         with self.start("def task(frame, numbers, workspace, scratch, index):"):
             out("run, first, count = chunk(index, batch, chunks)")
             self.carve_packed()
@@ -85,8 +86,7 @@ class _Forward(Pass):
                 for i, state in enumerate(step.states):
                     dim = of.dim(state.width)
                     out(f"copy({self._home(state)}, last{i} + (first + row) * {dim}, {dim})")
-        source = self.assemble("forward")
-        return Kernel(source, tuple(self.sizes), tuple(self.packing), (), floats(self.scratch))
+        return Kernel(self.assemble("forward"), tuple(self.sizes), tuple(self.packing), ())
 
     def _home(self, state: Node) -> str:
         base, offset, _ = self.where[state]

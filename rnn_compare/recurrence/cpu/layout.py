@@ -5,7 +5,7 @@ import functools
 from collections.abc import Callable, Iterable, Iterator
 from typing import TypeVar
 
-from rnn_compare.recurrence.step.graph import Node, Step, UnsupportedError, ancestors
+from rnn_compare.recurrence.step.graph import Node, Step, UnsupportedError, ancestors, arrays_of
 from rnn_compare.recurrence.step.stages import Place, Schedule, Stage, Sum, sums
 
 MOST_COLUMNS = 4  # of a product: with the rows of a tile they have to stay in registers
@@ -30,16 +30,17 @@ class Segment:
         """The columns' width."""
         return self.sums[0].node.width
 
-    @property
-    def arrays(self) -> set[int]:
-        """The arrays of the parameters that the weights are made of."""
-        pairs = [(source, column) for source in self.sources for column in self.sums]
-        products = {self.product(source, column).value[0] for source, column in pairs if source is not ONE}
-        return products | {vector.value for source, column in pairs if source is ONE for vector in column.vectors}
+    def arrays(self, source: Node, column: Sum) -> list[int]:
+        """What one row is multiplied with in one column: the array of a product, or those whose sum is the bias."""
+        if source is ONE:
+            return [vector.value for vector in column.vectors]
+        return [product.value[0] for product in column.products if product.inputs[0] is source]
 
-    def product(self, source: Node, column: Sum) -> Node:
-        """The product of one row in one column."""
-        return next(product for product in column.products if product.inputs[0] is source)
+    def pairs(self) -> Iterator[tuple[int, int, list[int]]]:
+        """For each column and row their numbers and their arrays."""
+        for i, column in enumerate(self.sums):
+            for j, source in enumerate(self.sources):
+                yield i, j, self.arrays(source, column)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -67,12 +68,14 @@ class Layout:
         readable: rows that are there without being computed.
         schedule: the stages of the forward pass.
         products: columns that are computed together.
-        weights: their segments, in the order of the operands.
-        vectors: the vectors among the operands, which are those that no sum has taken in.
+        segments: what they are made of.
+        vectors: the vectors that no sum has taken in.
+        arrays: the parameters' arrays among the operands.
+        extras: those that only the backward pass reads.
         constant: the states that never change, of which the initial ones are all there is to keep.
         separate: the states that are none of the outputs, and are kept on their own.
         names: the name of each width.
-        learnt: the weights that are not constants alone and get a gradient, (number, segment).
+        learnt: the segments whose weights are not constants alone and get a gradient, with their numbers.
         learnt_vectors: the vectors likewise, (number, vector), in groups of one width.
     """
 
@@ -104,10 +107,18 @@ class Layout:
         finals |= {("output", i): node for i, node in enumerate(step.outputs)}
         self.schedule = Schedule(finals, self.sums, rows=self.readable, at_end=finals)
         self.products = [product for stage in self.schedule.stages for product in grouped(stage.columns)]
-        self.weights = [segment for product in self.products for segment in self._segments_of(product)]
-        self.learnt = [(i, s) for i, s in enumerate(self.weights) if not s.arrays <= step.constants]
+        self.segments = [segment for product in self.products for segment in self._segments_of(product)]
+        named = [{array for *_, arrays in segment.pairs() for array in arrays} for segment in self.segments]
+        self.learnt = [(i, s) for i, s in enumerate(self.segments) if not named[i] <= step.constants]
         vectors = [(i, vector) for i, vector in enumerate(self.vectors) if vector.value not in step.constants]
         self.learnt_vectors = list(alike(vectors, lambda vector: vector[1].width))
+        self.arrays = self._arrays(roots)
+        behind = self._arrays([*step.dstates, *step.dinputs, *step.gradients.values()])
+        self.extras = [array for array in behind if array not in self.arrays]
+
+    def _arrays(self, roots: Iterable[Node]) -> list[int]:
+        named = (number for node in ancestors(roots) for number in arrays_of(node))
+        return list(dict.fromkeys(self.step.places[number].array for number in named))
 
     # Names and sizes.
 
@@ -121,7 +132,7 @@ class Layout:
 
     def count(self, sources: Iterable[Node]) -> str:
         """How many numbers neighbouring rows have."""
-        return " + ".join(self.dim(source.width) for source in sources)
+        return " + ".join(self.dim(source.width) for source in sources) or "0"
 
     def _segments_of(self, product: tuple[Sum, ...]) -> list[Segment]:
         segments: list[Segment] = []
@@ -143,8 +154,8 @@ class Layout:
                 yield columns
 
     def parts(self, columns: tuple[Sum, ...]) -> Iterator[tuple[int, Segment]]:
-        """What makes some columns of a product: the numbers of its weights, and which of their columns are wanted."""
-        for i, segment in enumerate(self.weights):
+        """What makes some columns of a product: the numbers of its segments, and which of their columns are wanted."""
+        for i, segment in enumerate(self.segments):
             chosen = tuple(column for column in segment.sums if column in columns)
             if chosen:
                 yield i, Segment(segment.sources, chosen)
@@ -162,11 +173,11 @@ class Layout:
         arrays = [Array(f"x{i or ''}", ("steps", "batch", self.dim(s.width))) for i, s in enumerate(step.inputs)]
         arrays += [Array("until", ("batch",))] if self.ending else []
         arrays += [Array(f"carry{i}", ("batch", self.dim(s.width))) for i, s in enumerate(step.states)]
-        arrays += [
-            Array(f"w{i}", (f"({self.count(s.sources)})", str(len(s.sums)), self.dim(s.width)))
-            for i, s in enumerate(self.weights)
-        ]
-        return arrays + [Array(f"v{i}", (self.dim(vector.width),)) for i, vector in enumerate(self.vectors)]
+        return arrays + self._weights(self.arrays)
+
+    def _weights(self, arrays: list[int]) -> list[Array]:
+        shapes = {place.array: place.shape for place in self.step.places.values()}
+        return [Array(f"w{array}", tuple(map(str, shapes[array]))) for array in arrays]
 
     @functools.cached_property
     def results(self) -> list[Array]:
@@ -180,20 +191,14 @@ class Layout:
             Array(f"kept{i}", ("steps", "batch", self.dim(self.step.states[i].width))) for i in self.separate
         ]
 
-    def backward_operands(self, extras: Iterable[Node]) -> list[Array]:
-        """Operands of the backward pass: those of the forward pass, its output, what it kept, and cotangents.
-
-        Args:
-            extras: products and vectors of the backward pass that are no part of the segments.
-        """
+    @functools.cached_property
+    def backward_operands(self) -> list[Array]:
+        """Operands of the backward pass: those of the forward pass, its output, what it kept, cotangents, extras."""
         count = len(self.step.outputs)
         ys, others = self.results[:count], self.results[count:]
         last, kept = others[: len(self.step.states)], others[len(self.step.states) :]
         arrays = [*self.operands, *ys, *kept, *(Array(f"d{array.name}", array.shape) for array in ys + last)]
-        return arrays + [
-            Array(f"extra{i}", (*(self.dim(row.width) for row in node.inputs), self.dim(node.width)))
-            for i, node in enumerate(extras)
-        ]
+        return arrays + self._weights(self.extras)
 
     @functools.cached_property
     def backward_results(self) -> list[Array]:

@@ -4,35 +4,47 @@ What is to be done is in tables among the numbers that a kernel is told, so that
 """
 
 from rnn_compare.recurrence.cpu.support import add_shares, pack, pack_dot, pack_transposed, pack_vector, zero
-from rnn_compare.recurrence.xla_ffi import arg, as_floats, peek, result
+from rnn_compare.recurrence.xla_ffi import arg, as_floats, njit, peek, result
 
 # What every kernel is told first; the last two say where the tables begin, in words.
 HEAD = ("steps", "batch", "chunks", "ends", "packed_floats", "share", "workspace_floats", "packing", "adding")
 _CHUNKS, _ENDS, _PACKED, _SHARE, _WORKSPACE, _PACKING, _ADDING = range(16, 8 * len(HEAD), 8)
 PACK, PACK_TRANSPOSED, PACK_DOT, PACK_VECTOR = range(4)
-_WORDS_OF_PACKING, _WORDS_OF_ADDING = 12, 6
+_WORDS_OF_PACKING, _WORDS_OF_ADDING, _ADDS = 14, 9, 40
 
 
 def start(frame, numbers, workspace, scratch, index):
-    """Packs one thing for one run.
+    """Packs one thing for one run, unless its line adds to what the line before has left: then that one's task does.
 
     A line of its table: what is done (`PACK`, …), the number of an operand, its size, where in it the weights begin,
-    where the result does, and what the function is told besides.
+    where the result does, whether it adds, and what the function is told besides.
     """
     table = numbers + 8 * peek(numbers + _PACKING)
     jobs = peek(table)
-    run, job = index // jobs, table + 8 + 8 * _WORDS_OF_PACKING * (index % jobs)
+    run, line = index // jobs, index % jobs
+    target = as_floats(workspace) + run * peek(numbers + _WORKSPACE)
+    first = table + 8
+    job, last = first + 8 * _WORDS_OF_PACKING * line, first + 8 * _WORDS_OF_PACKING * (jobs - 1)
+    if peek(job + _ADDS):
+        return
+    _pack(frame, run, job, target)
+    while job < last and peek(job + 8 * _WORDS_OF_PACKING + _ADDS):
+        job += 8 * _WORDS_OF_PACKING
+        _pack(frame, run, job, target)
+
+
+@njit()
+def _pack(frame, run, job, workspace):
     what, operand, size, first, place = peek(job), peek(job + 8), peek(job + 16), peek(job + 24), peek(job + 32)
-    a, b, c, d = peek(job + 40), peek(job + 48), peek(job + 56), peek(job + 64)
-    e, f, g = peek(job + 72), peek(job + 80), peek(job + 88)
-    source = arg(frame, operand) + run * size + first
-    target = as_floats(workspace) + run * peek(numbers + _WORKSPACE) + place
+    adds, a, b, c, d = peek(job + _ADDS), peek(job + 48), peek(job + 56), peek(job + 64), peek(job + 72)
+    e, f, g, h = peek(job + 80), peek(job + 88), peek(job + 96), peek(job + 104)
+    source, target = arg(frame, operand) + run * size + first, workspace + place
     if what == PACK:
-        pack(source, a, b, c, d, target, e, f, g)
+        pack(source, d, h, target, a, b, c, e, f, g, adds)
     elif what == PACK_TRANSPOSED:
-        pack_transposed(source, a, b, c, d, target, e, f, g)
+        pack_transposed(source, d, h, target, c, e, f, g)
     elif what == PACK_DOT:
-        pack_dot(source, a, b, target, c)
+        pack_dot(source, d, target, a, b, c, e, adds)
     else:
         pack_vector(source, a, target)
 
@@ -40,8 +52,9 @@ def start(frame, numbers, workspace, scratch, index):
 def finish(frame, numbers, workspace, scratch, index):
     """Adds up a part of the tasks' shares of all gradients of one run.
 
-    A line of its table: the number of a result, its size, where its share begins, and its rows, columns and width; or
-    no rows, for a gradient that is zero.
+    A line of its table: the number of a result, its size, where its share begins, how many rows that has and their
+    distance, its width, where it begins in the result, the distance of the rows there, and whether it adds to what a
+    line before has left; or no rows, for a gradient that is zero.
     """
     chunks, ends, share = peek(numbers + _CHUNKS), peek(numbers + _ENDS), peek(numbers + _SHARE)
     run, part = index // ends, index % ends
@@ -49,13 +62,14 @@ def finish(frame, numbers, workspace, scratch, index):
     table = numbers + 8 * peek(numbers + _ADDING)
     for i in range(peek(table)):
         job = table + 8 + 8 * _WORDS_OF_ADDING * i
-        size, first = peek(job + 8), peek(job + 16)
-        rows, columns, width = peek(job + 24), peek(job + 32), peek(job + 40)
-        target = result(frame, peek(job)) + run * size
+        size, first, rows, line, width = (peek(job + 8), peek(job + 16), peek(job + 24), peek(job + 32), peek(job + 40))
+        target, stride, adds = peek(job + 48), peek(job + 56), peek(job + 64)
+        gradient = result(frame, peek(job)) + run * size
         if rows > 0:
-            add_shares(shares + first, share, chunks, rows, columns, width, target, part, ends)
+            place = gradient + target
+            add_shares(shares + first, share, chunks, line, rows, width, place, stride, adds, part, ends)
         elif part == 0:
-            zero(target, size)
+            zero(gradient, size)
 
 
 def tables(packing, adding):

@@ -154,9 +154,10 @@ def backward_task(frame, numbers, workspace, scratch, index):
 def backward_finish(frame, numbers, workspace, scratch, run):
     """Adds the parts of the parameters' gradients, in their order."""
     rows, h, outputs, parts, stride = sizes(numbers)
-    share = up(h + 1, GRADIENT_ROWS) * up(outputs, WIDTH)
+    lanes = up(outputs, WIDTH)
+    share = up(h + 1, GRADIENT_ROWS) * lanes
     dkernel, dbias = result(frame, 1) + run * h * outputs, result(frame, 2) + run * outputs
     first = as_floats(workspace) + run * parts * share
     none, one = word(0), word(1)
-    add_shares(first, share, parts, h, one, outputs, dkernel, none, one)
-    add_shares(first + h * up(outputs, WIDTH), share, parts, one, one, outputs, dbias, none, one)
+    add_shares(first, share, parts, lanes, h, outputs, dkernel, outputs, none, none, one)
+    add_shares(first + h * lanes, share, parts, lanes, one, outputs, dbias, outputs, none, none, one)

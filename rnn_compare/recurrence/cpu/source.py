@@ -15,6 +15,7 @@ import hashlib
 import math
 import re
 from collections.abc import Iterable, Iterator
+from types import CodeType
 
 from rnn_compare.recurrence.cpu import phases
 from rnn_compare.recurrence.cpu.layout import Array, Layout, Segment
@@ -35,19 +36,15 @@ class Kernel:
 
     Attributes:
         source: its function `task`, the phase between those of `phases`.
-        sizes: names and what each is, in terms of those before it; so are the next three, in words.
+        sizes: names and what each is, in terms of those before it; so are the next two, in words.
         packing: the lines of the first phase's table.
         adding: the lines of the last phase's.
-        scratch: floats of a task's scratch memory.
-        extras: products and vectors whose arrays are operands besides those of the forward pass.
     """
 
     source: str
     sizes: tuple[tuple[str, str], ...]
     packing: tuple[tuple[str, ...], ...]
     adding: tuple[tuple[str, ...], ...]
-    scratch: str
-    extras: tuple[Node, ...] = ()
 
     @functools.cached_property
     def name(self) -> str:
@@ -64,14 +61,20 @@ class Kernel:
         """
         scope = {"steps": steps, "batch": batch, "keep": int(keep), **SIZES}
         for name, text in self.sizes:
-            scope[name] = eval(text, scope)
-        packing, adding = ([[eval(t, scope) for t in line] for line in lines] for lines in (self.packing, self.adding))
+            scope[name] = eval(_code(text), scope)
+        tables = ([[eval(_code(t), scope) for t in line] for line in lines] for lines in (self.packing, self.adding))
+        packing, adding = tables
         first, last = phases.tables(packing, adding)
         names = names_of(self.sizes)
         scope |= {"packing": len(names), "adding": len(names) + len(first)}
         numbers = (*(scope[name] for name in names), *first, *last)
         tasks = len(packing), scope["chunks"], scope["ends"]
-        return Plan(tasks, scope["workspace_floats"], eval(self.scratch, scope), numbers)
+        return Plan(tasks, scope["workspace_floats"], scope["scratch_floats"], numbers)
+
+
+@functools.cache
+def _code(text: str) -> CodeType:
+    return compile(text, "<size>", "eval")
 
 
 SIZES = {
@@ -126,8 +129,8 @@ class Pass:
         self.where: dict[Node, tuple[str, str, bool]] = {}  # (a row's address, offset, whether it is padded)
         self.places: dict[tuple, tuple[str, str, bool, int]] = {}  # likewise, and the width
         self.uses: dict[Node, int] = {}
-        for i, vector in enumerate(layout.vectors):
-            self.where[vector] = f"packed_v{i}", "", True
+        for vector in layout.vectors:
+            self.where[vector] = packed_vector(vector), "", True
 
     def factory(self, text: str) -> str:
         """The name of a product that `text` makes."""
@@ -149,10 +152,20 @@ class Pass:
             self.size(f"r{i}", offset if i < self.of.adjacent else f"up({offset}, 16)")
             offset = f"r{i} + {self.of.dim(row.width)}"
         self.size("row_floats", f"up({offset} + GRADIENT_ROWS, 16)")
-        self.size("packed_floats", floats(self.packed))
-        weights = " + ".join(array.size for array in self.of.operands if array.name[0] == "w")
+        self.sizes_of(self.packed, "packed_floats")
+        weights = " + ".join(
+            f"({self.of.count(s.sources)}) * {len(s.sums)} * {self.of.dim(s.width)}" for s in self.of.segments
+        )
         self.size("most_rows", f"rows_of_task(batch, {weights or '0'})")
         self.size("chunks", "chunks_of(batch, most_rows)")
+
+    def sizes_of(self, parts: list[tuple[str, str]], total: str) -> None:
+        """Where parts of some memory begin, and how many floats all of them take."""
+        offset = "0"
+        for name, size in parts:
+            self.size(f"at_{name}", offset)
+            offset = f"at_{name} + up({size}, 16)"
+        self.size(total, offset)
 
     def columns(self, name: str, columns: list[tuple[str, int]]) -> None:
         """Offsets of padded columns, and the floats of a row of them."""
@@ -169,20 +182,21 @@ class Pass:
         return lines
 
     def carve(self, address: str, parts: list[tuple[str, str]]) -> None:
-        """Addresses of parts of some memory."""
-        for name, size in parts:
-            self.out(f"{name} = {address}")
-            address = f"{name} + up({size}, 16)"
+        """Addresses of parts of some memory, see `sizes_of`."""
+        for name, _ in parts:
+            self.out(f"{name} = {address} + at_{name}")
 
     def carve_packed(self) -> None:
         """The addresses of what is packed for a run."""
-        self.carve("as_floats(workspace) + run * workspace_floats", self.packed)
+        self.out("shared = as_floats(workspace) + run * workspace_floats")
+        self.carve("shared", self.packed)
 
-    def pack(self, what: str, operand: str, first: str, packed: str, *numbers: object) -> None:
+    def pack(self, what: str, array: int, packed: str, *numbers: object) -> None:
         """A line of the first phase's table; see `phases.start`."""
-        arrays = {array.name: (str(i), array.size) for i, array in enumerate(self.operands)}
-        place = [name for name, _ in self.packed].index(packed)
-        self.packing.append((what, *arrays[operand], first, floats(self.packed[:place]), *map(str, numbers)))
+        place = self.step.places[array]
+        operand, size = next((i, a.size) for i, a in enumerate(self.operands) if a.name == f"w{place.array}")
+        words = what, operand, size, place.first, f"at_{packed}", *numbers
+        self.packing.append(tuple(map(str, words)))
 
     def pointers(self, arrays: list[Array], function: str) -> None:
         """The addresses of a run's arrays, and how those of all steps are written."""
@@ -209,39 +223,64 @@ class Pass:
     def pack_weights(self, schedule: Schedule) -> None:
         """The weights of a schedule's columns, and vectors, as the kernel reads them."""
         of = self.of
-        for i, segment, packed, together in self._packed(schedule):
-            count, whole = of.count(segment.sources), of.weights[i].sums
-            self.packed.append((packed, packed_size(of, count, len(segment.sums), segment.width)))
-            for place, column in enumerate(segment.sums):
-                number = whole.index(column)
-                if segment.width == 1:
-                    self.pack("PACK_DOT", f"w{i}", str(number), packed, count, len(whole), place)
-                else:
-                    shape = count, len(whole), number, of.dim(segment.width)
-                    self.pack("PACK", f"w{i}", "0", packed, *shape, len(segment.sums), place, together)
-        for i, vector in enumerate(of.vectors):
-            self.pack_vector(f"v{i}", vector)
+        for segment, packed, together in self._packed(schedule):
+            count, terms = of.count(segment.sources), len(segment.sums)
+            self.packed.append((packed, packed_size(of, count, terms, segment.width)))
+            for term, row, arrays in segment.pairs():
+                rows = of.count(segment.sources[:row]), of.dim(segment.sources[row].width), count
+                for i, array in enumerate(arrays):
+                    self.pack_rows(packed, rows, (term, terms, together), segment.width, array, adds=i > 0)
+        for vector in of.vectors:
+            self.pack_vector(vector)
 
-    def pack_vector(self, array: str, vector: Node) -> None:
+    def pack_rows(
+        self,
+        packed: str,
+        rows: tuple[str, str, str],
+        order: tuple[int, int, int],
+        width: int,
+        array: int,
+        transposed: bool = False,
+        adds: bool = False,
+    ) -> None:
+        """Rows of the packed weights of a product.
+
+        Args:
+            packed: the name of the weights.
+            rows: the first, how many, and how many all of them are.
+            order: the number of the term, of all terms, and of blocks at once; see `support.packed`.
+            width: that of the columns.
+            array: the array of the parameters that has them.
+            transposed: whether its transpose does.
+            adds: whether they are added to those of the line before.
+        """
+        stride = self.step.places[array].stride
+        if width == 1:
+            self.pack("PACK_DOT", array, packed, int(adds), *rows, 1 if transposed else stride, order[0])
+        else:
+            what = "PACK_TRANSPOSED" if transposed else "PACK"
+            self.pack(what, array, packed, int(adds), *rows, stride, *order, self.of.dim(width))
+
+    def pack_vector(self, vector: Node) -> None:
         """A vector as the kernel reads it."""
-        self.packed.append((f"packed_{array}", self.of.units(vector.width)))
-        self.pack("PACK_VECTOR", array, "0", f"packed_{array}", self.of.dim(vector.width))
+        self.packed.append((packed_vector(vector), self.of.units(vector.width)))
+        self.pack("PACK_VECTOR", vector.value, packed_vector(vector), 0, self.of.dim(vector.width))
 
-    def _packed(self, schedule: Schedule) -> Iterator[tuple[int, Segment, str, int]]:
-        """The weights of a schedule's columns: number, part, name once they are packed, and blocks at once."""
+    def _packed(self, schedule: Schedule) -> Iterator[tuple[Segment, str, int]]:
+        """The weights of a schedule's columns: what they are, their name once they are packed, and blocks at once."""
         for stage in schedule.stages:
             for columns in self.of.products_of(stage):
                 together = at_once(self._terms_of(columns))
                 for i, segment in self.of.parts(columns):
-                    yield i, segment, self._packed_name(i, columns), together
+                    yield segment, self._packed_name(i, columns), together
 
     def _terms_of(self, product: tuple[Sum, ...]) -> tuple[tuple[tuple[int, int], ...], ...]:
         """What each segment adds to which column, see `tiles.product`."""
         segments = enumerate(segment for _, segment in self.of.parts(product))
         return tuple(tuple((product.index(column), i) for column in segment.sums) for i, segment in segments)
 
-    def _packed_name(self, weights: int, columns: tuple[Sum, ...]) -> str:
-        return f"packed_w{weights}_{self.of.index[columns[0].node]}"
+    def _packed_name(self, segment: int, columns: tuple[Sum, ...]) -> str:
+        return f"packed_w{segment}_{self.of.index[columns[0].node]}"
 
     def copy(self, source: str, target: str, width: int, padded: bool) -> None:
         """A row; one number fills a whole vector where rows are padded."""
@@ -362,6 +401,11 @@ def maker_of(width: int) -> str:
     return "dots" if width == 1 else "product"
 
 
+def packed_vector(vector: Node) -> str:
+    """The name of a packed vector."""
+    return f"packed_v{vector.value}"
+
+
 def packed_size(layout: Layout, count: str, terms: int, width: int) -> str:
     """The floats of the packed weights of a product of so wide columns."""
     return f"up({count}, LANES) * {terms}" if width == 1 else f"({count}) * {terms} * {layout.units(width)}"
@@ -382,11 +426,6 @@ def read_names(lines: list[str]) -> list[str]:
         else:
             kept.append(line)
     return kept[::-1]
-
-
-def floats(parts: list[tuple[str, str]]) -> str:
-    """How much memory parts of so many floats take."""
-    return " + ".join(f"up({size}, 16)" for _, size in parts) or "0"
 
 
 def words(*values: object) -> str:

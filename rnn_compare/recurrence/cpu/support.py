@@ -97,37 +97,42 @@ def packed(block, blocks, k, count, term, terms, together):
 
 
 @njit()
-def pack(source, rows, columns, column, width, target, terms, term, together):
-    """One column of weights [rows, columns, width], packed."""
+def pack(source, stride, width, target, first, rows, count, term, terms, together, adds):
+    """Rows of a product's weights, packed: those with k from `first` on. The source's lie `stride` floats apart."""
     blocks = up(width, WIDTH) // WIDTH
     for block in range(blocks):
         for row in range(rows):
-            p = source + ((row * columns + column) * width + block * WIDTH)
-            q = target + packed(block, blocks, row, rows, term, terms, together)
-            store(q, load_some(p, width - block * WIDTH))
+            vector = load_some(source + (row * stride + block * WIDTH), width - block * WIDTH)
+            q = target + packed(block, blocks, first + row, count, term, terms, together)
+            store(q, load(q) + vector if adds else vector)
 
 
 @njit()
-def pack_transposed(source, units, columns, column, width, target, terms, term, together):
-    """The same column, of `units` rows, transposed and packed: its blocks are of units, and k < width."""
+def pack_transposed(source, stride, units, target, count, term, terms, together):
+    """The same of all rows of the transpose: blocks are of the source's rows, and k < `count` of its columns."""
     blocks = up(units, WIDTH) // WIDTH
     for block in range(blocks):
-        place = packed(block, blocks, 0, width, term, terms, together)
-        stride = packed(block, blocks, 1, width, term, terms, together) - place
-        for first in range(0, width, 16):  # of as many rows and columns as stay in the first cache
+        place = packed(block, blocks, 0, count, term, terms, together)
+        step = packed(block, blocks, 1, count, term, terms, together) - place
+        for first in range(0, count, 16):  # of as many rows and columns as stay in the first cache
             for lane in range(WIDTH):
                 unit = block * WIDTH + lane
-                row = source + (unit * columns + column) * width
-                for k in range(first, min(first + 16, width)):
-                    target[place + k * stride + lane] = row[k] if unit < units else np.float32(0)
+                row = source + unit * stride
+                for k in range(first, min(first + 16, count)):
+                    target[place + k * step + lane] = row[k] if unit < units else np.float32(0)
 
 
 @njit()
-def pack_dot(source, count, stride, target, term):
-    """One column of weights, every `stride`-th number, as a term of `tiles.dots`: [term, k], with zeros up to LANES."""
+def pack_dot(source, stride, target, first, rows, count, term, adds):
+    """Rows of one column of weights as a term of `tiles.dots`: [term, k], the last with zeros up to LANES."""
     padded = up(count, LANES)
-    for k in range(padded):
-        target[term * padded + k] = source[k * stride] if k < count else np.float32(0)
+    place = target + term * padded
+    for k in range(first, first + rows):
+        number = source[(k - first) * stride]
+        place[k] = place[k] + number if adds else number
+    if first + rows == count:
+        for k in range(count, padded):
+            place[k] = 0
 
 
 @njit()
@@ -138,18 +143,19 @@ def pack_vector(source, width, target):
 
 
 @njit()
-def add_shares(first, share, tasks, rows, columns, width, target, part, parts):
-    """Adds up a part of the tasks' shares [row, column, unit] of a gradient [rows, columns, width], in their order.
+def add_shares(first, share, tasks, line, rows, width, target, stride, adds, part, parts):
+    """Adds up a part of the tasks' shares of a gradient's rows, in their order.
 
-    Each lies `share` floats behind the one before.
+    A task's lie `share` floats behind those of the task before, their rows `line` floats apart, and the gradient's rows
+    `stride`. If it `adds`, the sum is added to what is there.
     """
-    units, lines = up(width, WIDTH), rows * columns
-    for i in range(part * lines // parts, (part + 1) * lines // parts):
+    for row in range(part * rows // parts, (part + 1) * rows // parts):
         for unit in range(0, width, WIDTH):
             total = every_lane(0.0)
             for task in range(tasks):
-                total = total + load(first + (task * share + i * units + unit))
-            store_some(target + (i * width + unit), total, width - unit)
+                total = total + load(first + (task * share + row * line + unit))
+            place = target + (row * stride + unit)
+            store_some(place, load_some(place, width - unit) + total if adds else total, width - unit)
 
 
 @inline

@@ -174,6 +174,37 @@ def uses(roots: Iterable[Node]) -> dict[Node, int]:
     return count
 
 
+def arrays_of(node: Node) -> tuple[int, ...]:
+    """The arrays of the parameters that a node names."""
+    return (node.value[0],) if node.op == "product" else (node.value,) if node.op == "vector" else ()
+
+
+@dataclasses.dataclass(frozen=True)
+class Place:
+    """Where an array of the parameters lies: in another that it is a part of, or in itself.
+
+    Attributes:
+        array: the number of the other.
+        shape: the shape of that, [inputs, outputs] or [units].
+        row: where in it the part begins; so does `column`.
+    """
+
+    array: int
+    shape: tuple[int, ...]
+    row: int = 0
+    column: int = 0
+
+    @property
+    def stride(self) -> int:
+        """Numbers from one row to the next."""
+        return self.shape[-1]
+
+    @property
+    def first(self) -> int:
+        """Numbers before the part."""
+        return self.row * self.stride + self.column
+
+
 @dataclasses.dataclass(frozen=True, eq=False)
 class Step:
     """A cell's step as a graph, forward and backward; equal to another if both are written the same way.
@@ -190,6 +221,7 @@ class Step:
         dinputs: the cotangent of each input.
         gradients: the cotangent of each product and vector of the forward step.
         constants: the arrays that are no parameters, whose gradients nobody asks for.
+        places: where each array lies that a product or vector names, forward or backward.
     """
 
     text: str
@@ -203,6 +235,7 @@ class Step:
     dinputs: tuple[Node, ...]
     gradients: dict[Node, Node]
     constants: frozenset[int]
+    places: dict[int, Place]
 
     def output_of(self, state: int) -> int | None:
         """The output that is a state handed on, and as wide: one number can be the next of states of several widths."""
@@ -212,7 +245,7 @@ class Step:
         return None
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, Step) and self.text == other.text
+        return isinstance(other, Step) and (self.text, self.places) == (other.text, other.places)
 
     def __hash__(self) -> int:
         return hash(self.text)

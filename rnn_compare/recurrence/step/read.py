@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.extend.core import ClosedJaxpr, jaxpr_as_fun
 
-from rnn_compare.recurrence.step.graph import LEAVES, Node, Step, UnsupportedError, ancestors
+from rnn_compare.recurrence.step.graph import LEAVES, Step, UnsupportedError, ancestors, arrays_of
 from rnn_compare.recurrence.step.reverse import cotangents
 from rnn_compare.recurrence.step.rows import is_constant
 from rnn_compare.recurrence.step.trace import Tracer, Value, batch_size
@@ -162,8 +162,9 @@ class Problem:
             tuple(dinputs),
             gradients,
             constants,
+            tracer.places(sorted(named)),
         )
-        return step, {number: tracer.arrays[number] for number in named}
+        return step, {number: tracer.arrays[number] for number in {*named, *(p.array for p in step.places.values())}}
 
 
 def read(step: StepFunction, params: Any, carry: Any, x: Any) -> tuple[Step, dict[int, jax.Array]]:
@@ -177,8 +178,3 @@ def _is_same(one: Any, other: Any) -> bool:
     if isinstance(one, jax.core.Tracer) or isinstance(other, jax.core.Tracer):
         return jnp.shape(one) == jnp.shape(other)
     return np.array_equal(one, other, equal_nan=jnp.issubdtype(jnp.result_type(one), jnp.floating))
-
-
-def arrays_of(node: Node) -> tuple[int, ...]:
-    """The arrays of the parameters that a node names."""
-    return (node.value[0],) if node.op == "product" else (node.value,) if node.op == "vector" else ()

@@ -1,14 +1,15 @@
 """Rows of a graph and the arrays that they are multiplied with: what needs no jaxpr."""
 
+import dataclasses
 import functools
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
 
-from rnn_compare.recurrence.step.graph import Graph, Node, UnsupportedError, ancestors
+from rnn_compare.recurrence.step.graph import Graph, Node, Place, UnsupportedError, ancestors
 
 
 class Rows:
@@ -22,7 +23,9 @@ class Rows:
     def __init__(self) -> None:
         self.graph = Graph()
         self.arrays: list[Any] = []
-        self._parts: dict[tuple[int, ...], Any] = {}
+        self._chained: dict[tuple[int, int], Any] = {}
+        self._parts: dict[tuple[int, int, int, int], Any] = {}
+        self._places: dict[int, Place] = {}  # of parts
         self._taken: dict[tuple[Node, int, int], Node] = {}
 
     def vector(self, array: Any) -> Node:
@@ -35,8 +38,9 @@ class Rows:
         if node.op == "concat":
             start, terms = 0, []
             for part in node.inputs:
-                terms.append(self.multiply(part, matrix[start : start + part.width]))
-                start += part.width
+                stop = start + part.width
+                terms.append(self.multiply(part, self._part(self._number(matrix), start, stop, axis=0)))
+                start = stop
             return functools.reduce(lambda a, b: graph.pointwise("add", a, b), terms)
         if node.op == "constant":
             return self.vector(np.full(matrix.shape[0], node.value, np.float32) @ matrix)
@@ -101,8 +105,8 @@ class Rows:
         A layer normalisation reads all gates together, and the cell each by itself.
         """
         cuts: dict[int, set[int]] = {}
-        for array, *bounds in self._parts:
-            if len(bounds) == 2:
+        for array, axis, *bounds in self._parts:
+            if axis == -1:
                 cuts.setdefault(array, set()).update(bounds)
         new: dict[Node, Node] = {}
         for node in ancestors(roots):
@@ -133,16 +137,38 @@ class Rows:
     def _chain(self, array: int, matrix: Any) -> Any:
         """An array of the parameters times a matrix: the same ones are the same array."""
         key, first = (array, self._number(matrix)), self.arrays[array]
+        if key not in self._chained:
+            self._chained[key] = times(first, matrix)
+        return self._chained[key]
+
+    def _part(self, array: int, start: int, stop: int, axis: int = -1) -> Any:
+        """Columns or rows of an array of the parameters: the same ones are the same array."""
+        key = array, axis, start, stop
         if key not in self._parts:
-            self._parts[key] = times(first, matrix)
+            whole = self.arrays[array]
+            part = self._parts[key] = whole[start:stop] if axis == 0 else whole[..., start:stop]
+            if not is_constant(part):
+                place = self._places.get(array) or Place(array, whole.shape)
+                row, column = (start, 0) if axis == 0 else (0, start)
+                place = dataclasses.replace(place, row=place.row + row, column=place.column + column)
+                self._places[self._number(part)] = place
         return self._parts[key]
 
-    def _part(self, array: int, start: int, stop: int) -> Any:
-        """Columns of an array of the parameters: the same ones are the same array."""
-        key = array, start, stop
-        if key not in self._parts:
-            self._parts[key] = self.arrays[array][..., start:stop]
-        return self._parts[key]
+    def places(self, numbers: Iterable[int]) -> dict[int, Place]:
+        """Where arrays lie: as parts in one that they are all of together, and others each in itself."""
+        found = {number: Place(number, self.arrays[number].shape) for number in numbers}
+        by_whole: dict[int, list[int]] = {}
+        for number in found:
+            if number in self._places:
+                by_whole.setdefault(self._places[number].array, []).append(number)
+        for whole, parts in by_whole.items():
+            covered = np.zeros(as_matrix(self.arrays[whole]), np.int8)
+            for number in parts:
+                place, (rows, columns) = self._places[number], as_matrix(self.arrays[number])
+                covered[place.row : place.row + rows, place.column : place.column + columns] += 1
+            if whole not in found and (covered == 1).all():
+                found |= {number: self._places[number] for number in parts}
+        return found
 
     def _number(self, array: Any) -> int:
         """The index of an array, and of constants that are the same numbers."""
@@ -156,6 +182,11 @@ class Rows:
 def is_constant(array: Any) -> bool:
     """Whether no parameter has a part in an array."""
     return isinstance(array, np.ndarray)
+
+
+def as_matrix(array: Any) -> tuple[int, int]:
+    """The shape of an array [inputs, outputs], or of [units] as one row."""
+    return (1, *array.shape)[-2:]
 
 
 def is_plain_product(node: Node) -> bool:
