@@ -315,7 +315,7 @@ def parts(p, carry, x):
     f, g = jnp.split(jnp.tanh(h) @ p["W2"], 2, axis=-1)
     half, _ = jnp.split(c @ p["U2"], 2, axis=-1)
     m, n = jnp.split(h @ p["P2"] + p["p2"], 2, axis=-1)
-    c = sigmoid(a + d + p["v"]) * c + 0.5 * jnp.tanh(b + f + half + m)
+    c = 0.7 * sigmoid(a + d + p["v"]) * c + 0.4 * jnp.tanh(b + f + half + m)
     h = jnp.tanh(c + e + g * jnp.sin(n))
     return (h, c), h
 
