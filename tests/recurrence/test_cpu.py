@@ -16,7 +16,7 @@ from numba.core.codegen import JITCodeLibrary
 
 from rnn_compare.cells import CELLS, RecurrentCell, project, recur
 from rnn_compare.recurrence import BACKENDS, cpu, pick, recurrence, xla_ffi
-from rnn_compare.recurrence.cpu import compiled, support
+from rnn_compare.recurrence.cpu import compiled, packing, support
 
 
 def hashes(cells, T, gradients):
@@ -222,7 +222,7 @@ def test_a_helper_is_compiled_once_and_only_to_text(cache, monkeypatch):
 
     params, h, x = {"U": jnp.eye(3), "V": jnp.eye(3)}, jnp.zeros((2, 3)), jnp.ones((4, 2, 3))
     jax.grad(lambda params: BACKENDS["cpu"](step, params, x, h)[0].sum())(params)
-    for helper in (support.pack, support.pack_transposed, support.add_shares):
+    for helper in (packing.pack, packing.pack_transposed, support.add_shares):
         assert len(helper.signatures) == 1
     assert not made
 

@@ -3,7 +3,8 @@
 What is to be done is in tables among the numbers that a kernel is told, so that both are compiled once and for all.
 """
 
-from rnn_compare.recurrence.cpu.support import add_shares, pack, pack_dot, pack_transposed, pack_vector, zero
+from rnn_compare.recurrence.cpu.packing import pack, pack_dot, pack_transposed, pack_vector
+from rnn_compare.recurrence.cpu.support import add_shares, zero
 from rnn_compare.recurrence.xla_ffi import arg, as_floats, njit, peek, result
 
 # What every kernel is told first; the last two say where the tables begin, in words.

@@ -5,7 +5,7 @@ Memory is laid out for that:
 
     rows[row, :]             what is multiplied: states, a 1 that brings in the biases, the input, then computed rows
     columns[row, c, unit]    sums of products, each padded to whole vectors; in the backward pass their cotangents later
-    weights                  packed, see `support.packed`
+    weights                  packed, see `packing.packed`
 """
 
 import collections
@@ -248,7 +248,7 @@ class Pass:
         Args:
             packed: the name of the weights.
             rows: the first, how many, and how many all of them are.
-            order: the number of the term, of all terms, and of blocks at once; see `support.packed`.
+            order: the number of the term, of all terms, and of blocks at once; see `packing.packed`.
             width: that of the columns.
             array: the array of the parameters that has them.
             transposed: whether its transpose does.

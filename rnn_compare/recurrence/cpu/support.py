@@ -1,9 +1,6 @@
-"""What generated kernels call: memory copied and packed, and how work is cut."""
-
-import numpy as np
+"""What generated kernels call: memory copied, gradients' shares added up, and how work is cut."""
 
 from rnn_compare.recurrence.cpu.vector import (
-    LANES,
     WIDTH,
     every_lane,
     load,
@@ -82,64 +79,6 @@ def write(p, value, count, far):
         store_past_caches(p, value)
     else:
         store_some(p, value, count)
-
-
-@inline
-def packed(block, blocks, k, count, term, terms, together):
-    """Where a vector of a product's packed weights lies: [block, k, term, lane].
-
-    Of blocks that it takes together, [blocks, term, k, block, lane].
-    """
-    first = block // together * together
-    if together == 1 or first + together > blocks:
-        return ((block * count + k) * terms + term) * WIDTH
-    return ((first * terms + term * together) * count + k * together + block - first) * WIDTH
-
-
-@njit()
-def pack(source, stride, width, target, first, rows, count, term, terms, together, adds):
-    """Rows of a product's weights, packed: those with k from `first` on. The source's lie `stride` floats apart."""
-    blocks = up(width, WIDTH) // WIDTH
-    for block in range(blocks):
-        for row in range(rows):
-            vector = load_some(source + (row * stride + block * WIDTH), width - block * WIDTH)
-            q = target + packed(block, blocks, first + row, count, term, terms, together)
-            store(q, load(q) + vector if adds else vector)
-
-
-@njit()
-def pack_transposed(source, stride, units, target, count, term, terms, together):
-    """The same of all rows of the transpose: blocks are of the source's rows, and k < `count` of its columns."""
-    blocks = up(units, WIDTH) // WIDTH
-    for block in range(blocks):
-        place = packed(block, blocks, 0, count, term, terms, together)
-        step = packed(block, blocks, 1, count, term, terms, together) - place
-        for first in range(0, count, 16):  # of as many rows and columns as stay in the first cache
-            for lane in range(WIDTH):
-                unit = block * WIDTH + lane
-                row = source + unit * stride
-                for k in range(first, min(first + 16, count)):
-                    target[place + k * step + lane] = row[k] if unit < units else np.float32(0)
-
-
-@njit()
-def pack_dot(source, stride, target, first, rows, count, term, adds):
-    """Rows of one column of weights as a term of `tiles.dots`: [term, k], the last with zeros up to LANES."""
-    padded = up(count, LANES)
-    place = target + term * padded
-    for k in range(first, first + rows):
-        number = source[(k - first) * stride]
-        place[k] = place[k] + number if adds else number
-    if first + rows == count:
-        for k in range(count, padded):
-            place[k] = 0
-
-
-@njit()
-def pack_vector(source, width, target):
-    """A vector, padded with zeros; a width of 1 fills all lanes."""
-    for i in range(up(width, WIDTH)):
-        target[i] = source[0] if width == 1 else (source[i] if i < width else np.float32(0))
 
 
 @njit()

@@ -67,7 +67,7 @@ def product(segments, outputs, add):
 
     Returns:
         A function of the number of rows; tuples: sources' addresses, their floats from row to row, segments' counts,
-        their weights as `support.packed` has them; the number of blocks, a tuple of the outputs' addresses, and their
+        their weights as `packing.packed` has them; the number of blocks, a tuple of the outputs' addresses, and their
         floats from row to row. It reads and writes whole tiles, up to TILE_ROWS - 1 rows more.
     """
     together = at_once(segments)
