@@ -22,12 +22,12 @@ SHAPES = {
     "M2": lambda F, H: (H + F, 2 * H),
     "W2": lambda F, H: (H, 2 * H),
     "U2": lambda F, H: (H, 2 * H),
-    "P2": lambda F, H: (H, 2),
+    "P4": lambda F, H: (H, 4),
     "N": lambda F, H: (2 * H + F + 2, H),
     "v": lambda F, H: (H,),
     "v2": lambda F, H: (2 * H,),
     "u2": lambda F, H: (2 * H,),
-    "p2": lambda F, H: (2,),
+    "p4": lambda F, H: (4,),
     "vF": lambda F, H: (F,),
     "s": lambda F, H: (),
     "A": lambda F, H: (H, K),
@@ -306,17 +306,28 @@ def joined(p, carry, x):
     return (h,), h
 
 
-@step("M2 W2 U2 P2 v v2 u2 p2", "HH")
+@step("M2 W2 P4 v v2 u2 p4", "HH")
 def parts(p, carry, x):
-    """Parts of arrays: rows and columns, columns of two rows, numbers, three in a bias; and half of an array."""
+    """Parts of arrays: rows and columns, columns of two rows, numbers, parts of parts, three in a bias."""
     h, c = carry
     a, b = jnp.split(jnp.concatenate([h, x], axis=-1) @ p["M2"] + p["v2"], 2, axis=-1)
     d, e = jnp.split(c @ p["W2"] + p["u2"], 2, axis=-1)
     f, g = jnp.split(jnp.tanh(h) @ p["W2"], 2, axis=-1)
+    pairs = jnp.split(h @ p["P4"] + p["p4"], 2, axis=-1)
+    i, j, k, m = (number for pair in pairs for number in jnp.split(pair, 2, axis=-1))
+    c = 0.7 * sigmoid(a + d + p["v"]) * c + 0.4 * jnp.tanh(b + f + i + jnp.sin(j))
+    h = jnp.tanh(c + e + g * jnp.sin(k) + 0.1 * m)
+    return (h, c), h
+
+
+@step("W2 U2 X", "HH")
+def whole_and_parts(p, carry, x):
+    """Of one array a half, and of one the halves and the whole."""
+    h, c = carry
     half, _ = jnp.split(c @ p["U2"], 2, axis=-1)
-    m, n = jnp.split(h @ p["P2"] + p["p2"], 2, axis=-1)
-    c = 0.7 * sigmoid(a + d + p["v"]) * c + 0.4 * jnp.tanh(b + f + half + m)
-    h = jnp.tanh(c + e + g * jnp.sin(n))
+    a, b = jnp.split(h @ p["W2"], 2, axis=-1)
+    c = jnp.tanh(0.1 * jax.nn.softplus(c @ p["W2"]) @ p["W2"].T + x @ p["X"] + a)
+    h = 0.5 * jnp.tanh(half + b) + 0.5 * jnp.sin(c)
     return (h, c), h
 
 

@@ -181,10 +181,10 @@ class _Backward(Pass):
         for i, whole in enumerate(of.arrays, first):
             size, written = self.results[i].size, set()
             for array, *share in shares:
-                place = step.places[array]
-                if place.array == whole:
-                    yield tuple(map(str, (i, size, *share, place.first, place.stride, int(place in written))))
-                    written.add(place)
+                region = step.regions[array]
+                if region.array == whole:
+                    yield tuple(map(str, (i, size, *share, region.first, region.stride, int(region in written))))
+                    written.add(region)
             if not written:
                 yield str(i), size, *["0"] * 7
 

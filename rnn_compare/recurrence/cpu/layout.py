@@ -118,7 +118,7 @@ class Layout:
 
     def _arrays(self, roots: Iterable[Node]) -> list[int]:
         named = (number for node in ancestors(roots) for number in arrays_of(node))
-        return list(dict.fromkeys(self.step.places[number].array for number in named))
+        return list(dict.fromkeys(self.step.regions[number].array for number in named))
 
     # Names and sizes.
 
@@ -176,7 +176,7 @@ class Layout:
         return arrays + self._weights(self.arrays)
 
     def _weights(self, arrays: list[int]) -> list[Array]:
-        shapes = {place.array: place.shape for place in self.step.places.values()}
+        shapes = {region.array: region.shape for region in self.step.regions.values()}
         return [Array(f"w{array}", tuple(map(str, shapes[array]))) for array in arrays]
 
     @functools.cached_property

@@ -193,9 +193,9 @@ class Pass:
 
     def pack(self, what: str, array: int, packed: str, *numbers: object) -> None:
         """A line of the first phase's table; see `phases.start`."""
-        place = self.step.places[array]
-        operand, size = next((i, a.size) for i, a in enumerate(self.operands) if a.name == f"w{place.array}")
-        words = what, operand, size, place.first, f"at_{packed}", *numbers
+        region = self.step.regions[array]
+        operand, size = next((i, a.size) for i, a in enumerate(self.operands) if a.name == f"w{region.array}")
+        words = what, operand, size, region.first, f"at_{packed}", *numbers
         self.packing.append(tuple(map(str, words)))
 
     def pointers(self, arrays: list[Array], function: str) -> None:
@@ -254,7 +254,7 @@ class Pass:
             transposed: whether its transpose does.
             adds: whether they are added to those of the line before.
         """
-        stride = self.step.places[array].stride
+        stride = self.step.regions[array].stride
         if width == 1:
             self.pack("PACK_DOT", array, packed, int(adds), *rows, 1 if transposed else stride, order[0])
         else:

@@ -180,7 +180,7 @@ def arrays_of(node: Node) -> tuple[int, ...]:
 
 
 @dataclasses.dataclass(frozen=True)
-class Place:
+class Region:
     """Where an array of the parameters lies: in another that it is a part of, or in itself.
 
     Attributes:
@@ -221,7 +221,7 @@ class Step:
         dinputs: the cotangent of each input.
         gradients: the cotangent of each product and vector of the forward step.
         constants: the arrays that are no parameters, whose gradients nobody asks for.
-        places: where each array lies that a product or vector names, forward or backward.
+        regions: where each array lies that a product or vector names, forward or backward.
     """
 
     text: str
@@ -235,7 +235,7 @@ class Step:
     dinputs: tuple[Node, ...]
     gradients: dict[Node, Node]
     constants: frozenset[int]
-    places: dict[int, Place]
+    regions: dict[int, Region]
 
     def output_of(self, state: int) -> int | None:
         """The output that is a state handed on, and as wide: one number can be the next of states of several widths."""
@@ -245,7 +245,7 @@ class Step:
         return None
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, Step) and (self.text, self.places) == (other.text, other.places)
+        return isinstance(other, Step) and (self.text, self.regions) == (other.text, other.regions)
 
     def __hash__(self) -> int:
         return hash(self.text)

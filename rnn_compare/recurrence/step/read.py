@@ -162,9 +162,9 @@ class Problem:
             tuple(dinputs),
             gradients,
             constants,
-            tracer.places(sorted(named)),
+            tracer.regions(sorted(named)),
         )
-        return step, {number: tracer.arrays[number] for number in {*named, *(p.array for p in step.places.values())}}
+        return step, {number: tracer.arrays[number] for number in {*named, *(r.array for r in step.regions.values())}}
 
 
 def read(step: StepFunction, params: Any, carry: Any, x: Any) -> tuple[Step, dict[int, jax.Array]]:

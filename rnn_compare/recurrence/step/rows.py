@@ -9,7 +9,7 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
-from rnn_compare.recurrence.step.graph import Graph, Node, Place, UnsupportedError, ancestors
+from rnn_compare.recurrence.step.graph import Graph, Node, Region, UnsupportedError, ancestors
 
 
 class Rows:
@@ -25,7 +25,7 @@ class Rows:
         self.arrays: list[Any] = []
         self._chained: dict[tuple[int, int], Any] = {}
         self._parts: dict[tuple[int, int, int, int], Any] = {}
-        self._places: dict[int, Place] = {}  # of parts
+        self._regions: dict[int, Region] = {}  # of parts
         self._taken: dict[tuple[Node, int, int], Node] = {}
 
     def vector(self, array: Any) -> Node:
@@ -148,26 +148,26 @@ class Rows:
             whole = self.arrays[array]
             part = self._parts[key] = whole[start:stop] if axis == 0 else whole[..., start:stop]
             if not is_constant(part):
-                place = self._places.get(array) or Place(array, whole.shape)
+                region = self._regions.get(array) or Region(array, whole.shape)
                 row, column = (start, 0) if axis == 0 else (0, start)
-                place = dataclasses.replace(place, row=place.row + row, column=place.column + column)
-                self._places[self._number(part)] = place
+                region = dataclasses.replace(region, row=region.row + row, column=region.column + column)
+                self._regions[self._number(part)] = region
         return self._parts[key]
 
-    def places(self, numbers: Iterable[int]) -> dict[int, Place]:
+    def regions(self, numbers: Iterable[int]) -> dict[int, Region]:
         """Where arrays lie: as parts in one that they are all of together, and others each in itself."""
-        found = {number: Place(number, self.arrays[number].shape) for number in numbers}
+        found = {number: Region(number, self.arrays[number].shape) for number in numbers}
         by_whole: dict[int, list[int]] = {}
         for number in found:
-            if number in self._places:
-                by_whole.setdefault(self._places[number].array, []).append(number)
+            if number in self._regions:
+                by_whole.setdefault(self._regions[number].array, []).append(number)
         for whole, parts in by_whole.items():
             covered = np.zeros(as_matrix(self.arrays[whole]), np.int8)
             for number in parts:
-                place, (rows, columns) = self._places[number], as_matrix(self.arrays[number])
-                covered[place.row : place.row + rows, place.column : place.column + columns] += 1
+                region, (rows, columns) = self._regions[number], as_matrix(self.arrays[number])
+                covered[region.row : region.row + rows, region.column : region.column + columns] += 1
             if whole not in found and (covered == 1).all():
-                found |= {number: self._places[number] for number in parts}
+                found |= {number: self._regions[number] for number in parts}
         return found
 
     def _number(self, array: Any) -> int:
