@@ -61,7 +61,7 @@ def transpose(typingctx, source, stride, target, step):
 
 @njit()
 def pack_transposed(source, stride, units, target, count, term, terms, together):
-    """The same of all rows of the transpose: blocks are of the source's rows, and k < `count` of its columns."""
+    """All rows of weights that are the source's transpose: blocks are of its rows, and k < `count` of its columns."""
     blocks = up(units, WIDTH) // WIDTH
     for block in range(blocks):
         first = packed(block, blocks, 0, count, term, terms, together)
