@@ -36,6 +36,7 @@ def start(frame, numbers, workspace, scratch, index):
 
 @njit()
 def _pack(frame, run, job, workspace):
+    """What one line says; its last words are in the order of `Pass.pack_rows`."""
     what, operand, size, first, place = peek(job), peek(job + 8), peek(job + 16), peek(job + 24), peek(job + 32)
     adds, a, b, c, d = peek(job + _ADDS), peek(job + 48), peek(job + 56), peek(job + 64), peek(job + 72)
     e, f, g, h = peek(job + 80), peek(job + 88), peek(job + 96), peek(job + 104)
