@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from rnn_compare.recurrence import fused, xla_ffi
-from rnn_compare.recurrence.cpu import compiled, functions, phases, support, tiles, vector
+from rnn_compare.recurrence.cpu import arithmetic, compiled, functions, phases, support, tiles, vector
 from rnn_compare.recurrence.cpu.backward import backward
 from rnn_compare.recurrence.cpu.forward import forward
 from rnn_compare.recurrence.cpu.layout import Layout
@@ -83,7 +83,7 @@ recurrence = functools.partial(fused.recurrence, kernels_of)
 
 NAMESPACE = {
     name: value
-    for part in (vector, functions, support, tiles, xla_ffi)
+    for part in (vector, arithmetic, functions, support, tiles, xla_ffi)
     for name, value in vars(part).items()
     if not name.startswith("_")
 } | {"np": np}
@@ -98,8 +98,8 @@ def _task(source: str) -> Callable:
 
 
 def _call(kernel: Kernel, plan: Plan, results: list, *operands: jax.Array) -> list[jax.Array]:
-    functions = phases.start, _task(kernel.source), phases.finish
-    return compiled.call(kernel.name, functions, plan, results, *operands)
+    start, finish = phases.phases_of(kernel.width)
+    return compiled.call(kernel.name, (start, _task(kernel.source), finish), plan, results, *operands)
 
 
 def _float32(*shape: int) -> jax.ShapeDtypeStruct:

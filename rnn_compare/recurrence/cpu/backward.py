@@ -119,7 +119,7 @@ class _Backward(Pass):
         with self.start("def task(frame, numbers, workspace, scratch, index):"):
             out("run, first, count = chunk(index, batch, chunks)")
             self.carve_packed()
-            self.carve("as_floats(scratch)", self.scratch)
+            self.carve("of_width(as_floats(scratch))", self.scratch)
             out("shares = shared + packed_floats + index % chunks * share")
             self.carve("shares", partials)
             self.pointers(self.operands, "arg")
@@ -161,7 +161,7 @@ class _Backward(Pass):
             self.zero_behind("dx")
             with out.block("for row in range(count):"):
                 self._copy_dstates("dstates + (row * dstate_floats + s{i})", "dcarry{i} + (first + row) * {dim}", False)
-        return Kernel(self.assemble("backward"), tuple(self.sizes), tuple(self.packing), tuple(self._adding()))
+        return self.assemble("backward", self._adding())
 
     def _adding(self) -> Iterator[tuple[str, ...]]:
         """The lines of the last phase's table; see `phases.finish`."""

@@ -21,7 +21,7 @@ from numba.core.codegen import JITCodeLibrary, JITCPUCodegen
 from numba.core.compiler_lock import global_compiler_lock
 from numba.core.registry import cpu_target
 
-from rnn_compare.recurrence.cpu.phases import finish, start
+from rnn_compare.recurrence.cpu import phases
 from rnn_compare.recurrence.cpu.tasks import handle, help_out
 from rnn_compare.recurrence.cpu.vector import CPU, FEATURES, WIDTH
 from rnn_compare.recurrence.xla_ffi import bind, word
@@ -127,7 +127,7 @@ def _shared():
 @functools.cache
 def _address(target, function):
     """The address of a phase; those that all kernels share are compiled once."""
-    shared = function in (start, finish)
+    shared = function.__module__ == phases.__name__
     return _compile(function.__name__ if shared else f"{target}_{function.__name__}", function, 5)
 
 
@@ -159,6 +159,6 @@ def _register(target, functions):
         if target in _registered:
             return
         run, helper = _shared()
-        phases = [_address(target, function) if function else 0 for function in functions]
-        jax.ffi.register_ffi_target(target, bind(run, *phases, helper), platform="cpu")
+        addresses = [_address(target, function) if function else 0 for function in functions]
+        jax.ffi.register_ffi_target(target, bind(run, *addresses, helper), platform="cpu")
         _registered.add(target)

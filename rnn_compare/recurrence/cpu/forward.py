@@ -62,7 +62,7 @@ class _Forward(Pass):
         with self.start("def task(frame, numbers, workspace, scratch, index):"):
             out("run, first, count = chunk(index, batch, chunks)")
             self.carve_packed()
-            self.carve("as_floats(scratch)", self.scratch)
+            self.carve("of_width(as_floats(scratch))", self.scratch)
             self.pointers(self.operands, "arg")
             self.pointers(self.results, "result")
             out("fill_zeros(rows, most_rows * row_floats)", "fill_zeros(held, most_rows * held_floats)")
@@ -86,7 +86,7 @@ class _Forward(Pass):
                 for i, state in enumerate(step.states):
                     dim = of.dim(state.width)
                     out(f"copy({self._home(state)}, last{i} + (first + row) * {dim}, {dim})")
-        return Kernel(self.assemble("forward"), tuple(self.sizes), tuple(self.packing), ())
+        return self.assemble("forward")
 
     def _home(self, state: Node) -> str:
         base, offset, _ = self.where[state]

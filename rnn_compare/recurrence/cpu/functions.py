@@ -1,16 +1,16 @@
 """JAX's pointwise primitives as functions of vectors, under the primitives' names.
 
 Where a name is Python's, an underscore follows. An argument may be a number; the result is a vector. True and false
-are 1.0 and 0.0. Each lane is computed by the same IEEE operations whatever WIDTH is; results have an error of at most
-3 units in the last place. Denormals count as zero, as the kernels' threads have it.
+are 1.0 and 0.0. Each lane is computed by the same IEEE operations, however many there are; results have an error of at
+most 3 units in the last place. Denormals count as zero, as the kernels' threads have it.
 """
 
 import math
 
 import numpy as np
 
-from rnn_compare.recurrence.cpu import vector
-from rnn_compare.recurrence.cpu.vector import (
+from rnn_compare.recurrence.cpu import arithmetic
+from rnn_compare.recurrence.cpu.arithmetic import (
     absolute,
     add_exponent,
     at_least,
@@ -24,6 +24,7 @@ from rnn_compare.recurrence.cpu.vector import (
     select,
     widen,
 )
+from rnn_compare.recurrence.cpu.vector import both
 from rnn_compare.recurrence.xla_ffi import inline
 
 _INF, _NAN = math.inf, math.nan
@@ -33,10 +34,10 @@ _LN2 = math.log(2)
 
 # --- Comparisons and choices.
 
-lt, le, gt, ge = vector.less, vector.less_equal, vector.greater, vector.greater_equal
-eq, ne = vector.equal, vector.not_equal
-max_, min_ = vector.maximum, vector.minimum
-abs_, sqrt = absolute, vector.square_root
+lt, le, gt, ge = arithmetic.less, arithmetic.less_equal, arithmetic.greater, arithmetic.greater_equal
+eq, ne = arithmetic.equal, arithmetic.not_equal
+max_, min_ = arithmetic.maximum, arithmetic.minimum
+abs_, sqrt = absolute, arithmetic.square_root
 
 
 @inline
@@ -204,6 +205,7 @@ def _rounded(x):
 @inline
 def pow_(x, y):
     """As C's pow. The logarithm is a vector of doubles: y multiplies its error."""
+    x, y = both(x, y)
     size, power = absolute(x), absolute(y)
     n = exponent(size)
     f = widen(add_exponent(size, -n) - 1.0)

@@ -5,11 +5,12 @@ weights                  packed; k runs over the row, lanes are outputs
 errors[row, lane]        inputs @ weights - targets, then their gradients
 """
 
+from rnn_compare.recurrence.cpu.arithmetic import fma
 from rnn_compare.recurrence.cpu.packing import packed
 from rnn_compare.recurrence.cpu.support import add_shares, copy, fill_zeros, past_caches, up, write
 from rnn_compare.recurrence.cpu.tasks import Plan
 from rnn_compare.recurrence.cpu.tiles import at_once, outer, product
-from rnn_compare.recurrence.cpu.vector import GRADIENT_ROWS, WIDTH, fma, load, load_some, store
+from rnn_compare.recurrence.cpu.vector import GRADIENT_ROWS, WIDTH, load, load_some, store
 from rnn_compare.recurrence.xla_ffi import arg, as_floats, inline, njit, peek, result, word
 
 BLOCK = 64  # rows at a time, a multiple of every TILE_ROWS

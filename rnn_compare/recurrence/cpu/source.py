@@ -22,7 +22,7 @@ from rnn_compare.recurrence.cpu.layout import Array, Layout, Segment
 from rnn_compare.recurrence.cpu.support import chunks_of, ends_of, rows_of_task, steps_of_block, up
 from rnn_compare.recurrence.cpu.tasks import Plan
 from rnn_compare.recurrence.cpu.tiles import at_once
-from rnn_compare.recurrence.cpu.vector import GRADIENT_ROWS, LANES, TILE_ROWS, WIDTH
+from rnn_compare.recurrence.cpu.vector import GRADIENT_ROWS, LANES, TILE_ROWS, width_for
 from rnn_compare.recurrence.step.graph import SAME, Node
 from rnn_compare.recurrence.step.stages import Schedule, Stage, Sum
 
@@ -36,12 +36,14 @@ class Kernel:
 
     Attributes:
         source: its function `task`, the phase between those of `phases`.
+        width: how many lanes its vectors have.
         sizes: names and what each is, in terms of those before it; so are the next two, in words.
         packing: the lines of the first phase's table.
         adding: the lines of the last phase's.
     """
 
     source: str
+    width: int
     sizes: tuple[tuple[str, str], ...]
     packing: tuple[tuple[str, ...], ...]
     adding: tuple[tuple[str, ...], ...]
@@ -59,7 +61,7 @@ class Kernel:
             batch: B.
             keep: whether the forward pass keeps what the backward pass needs.
         """
-        scope = {"steps": steps, "batch": batch, "keep": int(keep), **SIZES}
+        scope = {"steps": steps, "batch": batch, "keep": int(keep), "WIDTH": self.width, **SIZES}
         for name, text in self.sizes:
             scope[name] = eval(_code(text), scope)
         tables = ([[eval(_code(t), scope) for t in line] for line in lines] for lines in (self.packing, self.adding))
@@ -83,7 +85,6 @@ SIZES = {
     "ends_of": ends_of,
     "rows_of_task": rows_of_task,
     "steps_of_block": steps_of_block,
-    "WIDTH": WIDTH,
     "LANES": LANES,
     "TILE_ROWS": TILE_ROWS,
     "GRADIENT_ROWS": GRADIENT_ROWS,
@@ -129,6 +130,7 @@ class Pass:
         self.where: dict[Node, tuple[str, str, bool]] = {}  # (a row's address, offset, whether it is padded)
         self.places: dict[tuple, tuple[str, str, bool, int]] = {}  # likewise, and the width
         self.uses: dict[Node, int] = {}
+        self.widest = 1  # of what is computed
         for vector in layout.vectors:
             self.where[vector] = packed_vector(vector), "", True
 
@@ -174,6 +176,7 @@ class Pass:
             self.size(column, offset)
             offset = f"{column} + {self.of.units(width)}"
         self.size(f"{name}_floats", offset)
+        self.widest = max([self.widest, *(width for _, width in columns)])
 
     def start(self, head: str) -> Lines:
         """A function that reads the numbers."""
@@ -188,7 +191,7 @@ class Pass:
 
     def carve_packed(self) -> None:
         """The addresses of what is packed for a run."""
-        self.out("shared = as_floats(workspace) + run * workspace_floats")
+        self.out("shared = of_width(as_floats(workspace)) + run * workspace_floats")
         self.carve("shared", self.packed)
 
     def pack(self, what: str, array: int, packed: str, *numbers: object) -> None:
@@ -201,7 +204,7 @@ class Pass:
     def pointers(self, arrays: list[Array], function: str) -> None:
         """The addresses of a run's arrays, and how those of all steps are written."""
         for i, array in enumerate(arrays):
-            self.out(f"{array.name} = {function}(frame, {words(i)}) + run * ({array.size})")
+            self.out(f"{array.name} = of_width({function}(frame, {words(i)})) + run * ({array.size})")
             if function == "result" and array.shape[0] == "steps":
                 self.out(f"far_{array.name} = past_caches({array.name}, {array.shape[-1]}, {array.size})")
 
@@ -312,6 +315,7 @@ class Pass:
         by_width: dict[int, list] = {}
         for place, node in stage.stores:
             by_width.setdefault(self.places[place][3], []).append((place, node))
+        self.widest = max(self.widest, *by_width)
         for width in sorted(by_width, key=lambda width: width == 1):  # single numbers last: wider ones read old ones
             stores, dim = by_width[width], self.of.dim(width)
             if width == 1:
@@ -325,7 +329,6 @@ class Pass:
     def _units(self, stage: Stage, stores: list) -> None:
         names: dict[Node, str] = {}
         values = [self._value(node, stage, names) for _, node in stores]
-        values = [value if value.isidentifier() else f"every_lane({value})" for value in values]
         for (place, _), value in zip(stores, values, strict=True):
             base, offset, padded, width = self.places[place]
             address = f"{base} + ({offset + ' + ' if offset else ''}u)"
@@ -389,11 +392,14 @@ class Pass:
             return f"{inputs[0]} {INFIX[node.op]} {inputs[1]}"
         return f"{CALLED.get(node.op, node.op)}({', '.join(inputs)})"
 
-    def assemble(self, name: str) -> str:
-        """The source: the products that it uses, then its function."""
-        made = [f"{variable} = {text}" for text, variable in self.head.items()]
+    def assemble(self, name: str, adding: Iterable[tuple[str, ...]] = ()) -> Kernel:
+        """The kernel: the products that its source uses, then its function."""
+        width = width_for(self.widest)
+        made = [f"WIDTH, of_width = {width}, lanes({width})"]
+        made += [f"{variable} = {text}" for text, variable in self.head.items()]
         text = re.sub(r"\[(\d+)\]", lambda found: f"[{self.of.dim(int(found[1]))}]", self.step.text)
-        return "\n".join([f'"""The {name} pass of', "", text, '"""', "", *made, "", *read_names(self.out.lines), ""])
+        lines = [f'"""The {name} pass of', "", text, '"""', "", *made, "", *read_names(self.out.lines), ""]
+        return Kernel("\n".join(lines), width, tuple(self.sizes), tuple(self.packing), tuple(adding))
 
 
 def maker_of(width: int) -> str:

@@ -1,7 +1,6 @@
 """What generated kernels call: memory copied, gradients' shares added up, and how work is cut."""
 
 from rnn_compare.recurrence.cpu.vector import (
-    WIDTH,
     every_lane,
     load,
     load_some,
@@ -9,6 +8,7 @@ from rnn_compare.recurrence.cpu.vector import (
     store,
     store_past_caches,
     store_some,
+    width,
 )
 from rnn_compare.recurrence.xla_ffi import address_of, inline, njit
 
@@ -26,7 +26,7 @@ def up(n, multiple):
 @inline
 def fill_zeros(p, count):
     """Zeros up to the next whole vector."""
-    for i in range(0, count, WIDTH):
+    for i in range(0, count, width(p)):
         store(p + i, 0.0)
 
 
@@ -49,8 +49,8 @@ def largest(p, count):
 @inline
 def copy(source, target, count):
     """Copies floats."""
-    whole = count // WIDTH * WIDTH
-    for i in range(0, whole, WIDTH):
+    whole = count // width(source) * width(source)
+    for i in range(0, whole, width(source)):
         store(target + i, load(source + i))
     for i in range(whole, count):  # not a masked store: reading it back soon would stall
         target[i] = source[i]
@@ -64,12 +64,12 @@ def prefetch_rows(p, count):
 
 
 @inline
-def past_caches(p, width, size):
-    """Whether an array [..., width] at p, of so many floats, is written to memory alone.
+def past_caches(p, units, size):
+    """Whether an array [..., units] at p, of so many floats, is written to memory alone.
 
     Threads write neighbouring rows. In caches, each would fetch what another is about to write.
     """
-    return size >= PAST_CACHES_FROM and width % WIDTH == 0 and address_of(p) % (4 * WIDTH) == 0
+    return size >= PAST_CACHES_FROM and units % width(p) == 0 and address_of(p) % (4 * width(p)) == 0
 
 
 @inline
@@ -82,19 +82,19 @@ def write(p, value, count, far):
 
 
 @njit()
-def add_shares(first, share, tasks, line, rows, width, target, stride, adds, part, parts):
+def add_shares(first, share, tasks, line, rows, units, target, stride, adds, part, parts):
     """Adds up a part of the tasks' shares of a gradient's rows, in their order.
 
     A task's lie `share` floats behind those of the task before, their rows `line` floats apart, and the gradient's rows
     `stride`. If it `adds`, the sum is added to what is there.
     """
     for row in range(part * rows // parts, (part + 1) * rows // parts):
-        for unit in range(0, width, WIDTH):
-            total = every_lane(0.0)
+        for unit in range(0, units, width(target)):
+            total = every_lane(target, 0.0)
             for task in range(tasks):
                 total = total + load(first + (task * share + row * line + unit))
             place = target + (row * stride + unit)
-            store_some(place, load_some(place, width - unit) + total if adds else total, width - unit)
+            store_some(place, load_some(place, units - unit) + total if adds else total, units - unit)
 
 
 @inline
@@ -130,9 +130,9 @@ def ends_of(share):
     return min(share // 16384 + 1, 16)
 
 
-def steps_of_block(rows, width):
+def steps_of_block(rows, columns):
     """How many steps the backward pass takes at once, for so many rows of a task and so many units in all columns.
 
     More where gradients are big, as each block adds to them, though no more than a cache holds.
     """
-    return max(1, max(BLOCK_FLOATS // width, ROWS * min(width // 256, 4)) // rows)
+    return max(1, max(BLOCK_FLOATS // columns, ROWS * min(columns // 256, 4)) // rows)

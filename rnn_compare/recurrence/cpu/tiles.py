@@ -12,17 +12,17 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
+from rnn_compare.recurrence.cpu.arithmetic import call
 from rnn_compare.recurrence.cpu.vector import (
     GRADIENT_ROWS,
     LANES,
     TILE_ROWS,
-    VEC,
-    WIDTH,
-    at,
-    emit_fma,
+    emit_load,
     emit_masked_load,
-    floats,
+    emit_store,
     splat,
+    vector_at,
+    width,
 )
 from rnn_compare.recurrence.xla_ffi import njit
 
@@ -34,13 +34,17 @@ def _elements(builder, value, type_):
     return [builder.extract_value(value, i) for i in range(len(type_))]
 
 
-def _slots(builder, rows, columns):
+def _slots(builder, rows, columns, vector):
     """Registers, once LLVM has promoted them."""
-    slots = [[cgutils.alloca_once(builder, VEC) for _ in range(columns)] for _ in range(rows)]
+    slots = [[cgutils.alloca_once(builder, vector.llvm) for _ in range(columns)] for _ in range(rows)]
     for row in slots:
         for slot in row:
-            builder.store(ir.Constant(VEC, None), slot)
+            builder.store(ir.Constant(vector.llvm, None), slot)
     return slots
+
+
+def _accumulate(builder, factor, vector, slot):
+    builder.store(call(builder, "fmuladd", factor, vector, builder.load(slot)), slot)
 
 
 def at_once(segments):
@@ -71,7 +75,7 @@ def product(segments, outputs, add):
         floats from row to row. It reads and writes whole tiles, up to TILE_ROWS - 1 rows more.
     """
     together = at_once(segments)
-    several, one = (_product_rows(width, segments, outputs, add) for width in (together, 1))
+    several, one = (_product_rows(blocks, segments, outputs, add) for blocks in (together, 1))
 
     @njit()
     def multiply(rows, sources, strides, counts, weights, blocks, targets, stride):
@@ -85,9 +89,9 @@ def product(segments, outputs, add):
 
 
 @functools.cache
-def _product_rows(width, segments, outputs, add):
+def _product_rows(blocks, segments, outputs, add):
     """All rows of so many blocks."""
-    tile, single = (_product_tile(height, width, segments, outputs, add) for height in (TILE_ROWS, 1))
+    tile, single = (_product_tile(height, blocks, segments, outputs, add) for height in (TILE_ROWS, 1))
 
     @njit()
     def multiply(rows, sources, strides, counts, weights, block, targets, stride):
@@ -100,51 +104,50 @@ def _product_rows(width, segments, outputs, add):
     return multiply
 
 
-def _product_tile(height, width, segments, outputs, add):
+def _product_tile(height, at_once, segments, outputs, add):
     """A tile of so many rows and blocks of units."""
     accumulators = 1 + max(i for terms in segments for i, _ in terms)
 
     @intrinsic
     def tile(typingctx, row, sources, strides, counts, weights, block, targets, stride):
+        vector = vector_at(targets[0])
+
         def codegen(context, builder, sig, args):
             sources, strides, counts, weights, targets = (
                 _elements(builder, args[i], sig.args[i]) for i in (1, 2, 3, 4, 6)
             )
             row, block, stride = args[0], args[5], args[7]
             rows = [builder.add(row, _I64(g)) for g in range(height)]
-            blocks = [builder.add(block, _I64(b)) for b in range(width)]
-            slots = [_slots(builder, height, accumulators) for _ in blocks]
+            blocks = [builder.add(block, _I64(b)) for b in range(at_once)]
+            slots = [_slots(builder, height, accumulators, vector) for _ in blocks]
             for terms, count, weight in zip(segments, counts, weights, strict=True):
-                start = builder.gep(weight, [builder.mul(builder.mul(block, count), _I64(len(terms) * WIDTH))])
-                for together in [[term] for term in terms] if width > 1 else [terms]:
-                    step = len(together) * width * WIDTH
+                start = builder.gep(weight, [builder.mul(builder.mul(block, count), _I64(len(terms) * vector.width))])
+                for together in [[term] for term in terms] if at_once > 1 else [terms]:
+                    step = len(together) * at_once * vector.width
                     with cgutils.for_range(builder, count, intp=_I64) as loop:
                         here = builder.gep(start, [builder.mul(loop.index, _I64(step))])
-                        vectors = [
-                            builder.load(at(builder, builder.gep(here, [_I64(n)])), align=4)
-                            for n in range(0, step, WIDTH)
-                        ]
+                        places = range(0, step, vector.width)
+                        vectors = [emit_load(builder, builder.gep(here, [_I64(n)]), vector) for n in places]
                         for g in range(height):
                             factors = {}
                             for n, (i, source) in enumerate(together):
                                 if source not in factors:
                                     offset = builder.add(builder.mul(strides[source], rows[g]), loop.index)
                                     number = builder.load(builder.gep(sources[source], [offset]))
-                                    factors[source] = splat(builder, number)
-                                for of_block, vector in zip(slots, vectors[n * width :], strict=False):
-                                    slot = of_block[g][i]
-                                    builder.store(emit_fma(builder, factors[source], vector, builder.load(slot)), slot)
+                                    factors[source] = splat(builder, number, vector)
+                                for of_block, weight in zip(slots, vectors[n * at_once :], strict=False):
+                                    _accumulate(builder, factors[source], weight, of_block[g][i])
                     start = builder.gep(start, [builder.mul(count, _I64(step))])
             for of_block, block in zip(slots, blocks, strict=True):
                 for g, (parts, target) in itertools.product(range(height), zip(outputs, targets, strict=True)):
                     total = builder.load(of_block[g][parts[0]])
                     for i in parts[1:]:
                         total = builder.fadd(total, builder.load(of_block[g][i]))
-                    offset = builder.add(builder.mul(stride, rows[g]), builder.mul(block, _I64(WIDTH)))
-                    place = at(builder, builder.gep(target, [offset]))
+                    offset = builder.add(builder.mul(stride, rows[g]), builder.mul(block, _I64(vector.width)))
+                    place = builder.gep(target, [offset])
                     if add:
-                        total = builder.fadd(builder.load(place, align=4), total)
-                    builder.store(total, place, align=4)
+                        total = builder.fadd(emit_load(builder, place, vector), total)
+                    emit_store(builder, total, place)
             return context.get_dummy_value()
 
         i = types.intp
@@ -172,35 +175,33 @@ def dots(segments, outputs, add):
 
 def _dots_tile(segments, outputs, add):
     accumulators = 1 + max(i for terms in segments for i, _ in terms)
-    parts = range(0, LANES, WIDTH)
 
     def add_up(builder, vectors):
-        """The sum of all lanes, in every lane: the upper half onto the lower until one is left."""
+        """The sum of all lanes: the upper half onto the lower until one is left."""
         while len(vectors) > 1:
             half = len(vectors) // 2
             vectors = [builder.fadd(a, b) for a, b in zip(vectors[:half], vectors[half:], strict=True)]
-        total, width = vectors[0], WIDTH
-        while width > 1:
-            width //= 2
-            half = ir.VectorType(ir.IntType(32), width)
-            low, high = (ir.Constant(half, list(range(first, first + width))) for first in (0, width))
+        (total,) = vectors
+        while (count := total.type.count // 2) > 0:
+            half = ir.VectorType(ir.IntType(32), count)
+            low, high = (ir.Constant(half, list(range(first, first + count))) for first in (0, count))
             total = builder.fadd(*(builder.shuffle_vector(total, total, lanes) for lanes in (low, high)))
-        return splat(builder, builder.extract_element(total, ir.IntType(32)(0)))
-
-    def all_(builder, pointer, _):
-        return builder.load(at(builder, pointer), align=4)
-
-    def some(builder, count, pointer, start):
-        return emit_masked_load(builder, pointer, builder.sub(count, start))
+        return builder.extract_element(total, ir.IntType(32)(0))
 
     @intrinsic
     def tile(typingctx, row, sources, strides, counts, weights, targets, stride):
+        vector = vector_at(targets[0])
+        parts = range(0, LANES, vector.width)
+
         def codegen(context, builder, sig, args):
             sources, strides, counts, weights, targets = (
                 _elements(builder, args[i], sig.args[i]) for i in (1, 2, 3, 4, 5)
             )
             row, stride = args[0], args[6]
-            slots = _slots(builder, accumulators, len(parts))
+            slots = _slots(builder, accumulators, len(parts), vector)
+
+            def some(count, place, start):
+                return emit_masked_load(builder, place, builder.sub(count, start), vector)
 
             def accumulate(terms, weight, padded, start, load):
                 for i, part in enumerate(parts):
@@ -210,27 +211,26 @@ def _dots_tile(segments, outputs, add):
                             here = builder.add(builder.mul(strides[source], row), offset)
                             factors[source] = load(builder.gep(sources[source], [here]), offset)
                         place = builder.add(builder.mul(padded, _I64(n)), offset)
-                        vector = builder.load(at(builder, builder.gep(weight, [place])), align=4)
-                        total = emit_fma(builder, factors[source], vector, builder.load(slots[slot][i]))
-                        builder.store(total, slots[slot][i])
+                        column = emit_load(builder, builder.gep(weight, [place]), vector)
+                        _accumulate(builder, factors[source], column, slots[slot][i])
 
             for terms, count, weight in zip(segments, counts, weights, strict=True):
                 whole = builder.and_(count, _I64(-LANES))
                 padded = builder.and_(builder.add(count, _I64(LANES - 1)), _I64(-LANES))
                 with cgutils.for_range_slice(builder, _I64(0), whole, _I64(LANES), intp=_I64) as (start, _):
-                    accumulate(terms, weight, padded, start, functools.partial(all_, builder))
+                    accumulate(terms, weight, padded, start, lambda place, _: emit_load(builder, place, vector))
                 with builder.if_then(builder.icmp_signed("<", whole, count)):
-                    accumulate(terms, weight, padded, whole, functools.partial(some, builder, count))
+                    accumulate(terms, weight, padded, whole, functools.partial(some, count))
             for numbers, target in zip(outputs, targets, strict=True):
                 vectors = [[builder.load(slot) for slot in slots[i]] for i in numbers]
                 first, *others = vectors
                 for other in others:
                     first = [builder.fadd(a, b) for a, b in zip(first, other, strict=True)]
-                total = add_up(builder, first)
-                place = at(builder, builder.gep(target, [builder.mul(stride, row)]))
+                total = splat(builder, add_up(builder, first), vector)
+                place = builder.gep(target, [builder.mul(stride, row)])
                 if add:
-                    total = builder.fadd(builder.load(place, align=4), total)
-                builder.store(total, place, align=4)
+                    total = builder.fadd(emit_load(builder, place, vector), total)
+                emit_store(builder, total, place)
             return context.get_dummy_value()
 
         i = types.intp
@@ -244,28 +244,30 @@ def _outer_tile(height):
 
     @intrinsic
     def tile(typingctx, source, source_stride, rows, columns, stride, target, target_row, target_column):
+        vector = vector_at(target)
+
         def codegen(context, builder, sig, args):
             source, source_stride, rows, _, stride, target, target_row, target_column = args
             columns = _elements(builder, args[3], sig.args[3])
-            slots = _slots(builder, height, len(columns))
+            slots = _slots(builder, height, len(columns), vector)
             with cgutils.for_range(builder, rows, intp=_I64) as loop:
                 here = builder.gep(source, [builder.mul(loop.index, source_stride)])
                 offset = builder.mul(loop.index, stride)
-                vectors = [builder.load(at(builder, builder.gep(c, [offset])), align=4) for c in columns]
+                vectors = [emit_load(builder, builder.gep(c, [offset]), vector) for c in columns]
                 for g in range(height):
-                    factor = splat(builder, builder.load(builder.gep(here, [_I64(g)])))
-                    for slot, vector in zip(slots[g], vectors, strict=True):
-                        builder.store(emit_fma(builder, factor, vector, builder.load(slot)), slot)
+                    factor = splat(builder, builder.load(builder.gep(here, [_I64(g)])), vector)
+                    for slot, column in zip(slots[g], vectors, strict=True):
+                        _accumulate(builder, factor, column, slot)
             for g in range(height):
                 for n, slot in enumerate(slots[g]):
                     offset = builder.add(builder.mul(target_row, _I64(g)), builder.mul(target_column, _I64(n)))
-                    place = at(builder, builder.gep(target, [offset]))
+                    place = builder.gep(target, [offset])
                     # Added last: over a long sequence, partial sums of blocks round less than one running sum.
-                    builder.store(builder.fadd(builder.load(place, align=4), builder.load(slot)), place, align=4)
+                    emit_store(builder, builder.fadd(emit_load(builder, place, vector), builder.load(slot)), place)
             return context.get_dummy_value()
 
         i = types.intp
-        return types.void(floats, i, i, columns, i, floats, i, i), codegen
+        return types.void(source, i, i, columns, i, target, i, i), codegen
 
     return tile
 
@@ -299,13 +301,13 @@ def outer(columns):
 
     @njit()
     def add(source, source_stride, count, rows, columns_, stride, blocks, target):
-        units = blocks * WIDTH
+        units = blocks * width(target)
         k = 0
         while k < count:
             high = count - k > 2
             for block in range(blocks):
-                here = moved(columns_, block * WIDTH)
-                place = target + (k * columns * units + block * WIDTH)
+                here = moved(columns_, block * width(target))
+                place = target + (k * columns * units + block * width(target))
                 if high:
                     _high(source + k, source_stride, rows, here, stride, place, columns * units, units)
                 else:
