@@ -217,11 +217,3 @@ def test_powers_of_numbers_and_by_numbers():
         by = on_vectors(numba.njit(lambda x, n=number: pow_(x, n)), 1)
         assert_close(by(x), exactly(np.power, x, number), 1.2)
     assert_close(on_vectors(numba.njit(lambda y: pow_(2, y)), 1)(x), exactly(np.power, 2, x), 1.2)
-
-
-@pytest.mark.parametrize("name", ONE_ARGUMENT)
-def test_functions_of_a_number(name):
-    function, (reference, ulp) = getattr(functions, name), ONE_ARGUMENT[name]
-    for number in (0.75, 2):
-        constant = on_vectors(numba.njit(lambda x, n=number: function(n) + 0.0 * x), 1)
-        assert_close(constant([1.0]), exactly(reference, [number]), ulp)

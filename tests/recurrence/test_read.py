@@ -10,6 +10,7 @@ from contract import hold, problem
 from steps import MODELS, Model, Shape, output
 
 from rnn_compare.recurrence import cpu
+from rnn_compare.recurrence.cpu import vector
 from rnn_compare.recurrence.step.graph import ancestors
 from rnn_compare.recurrence.step.read import read
 
@@ -110,6 +111,13 @@ def graph_of(name, F=F, H=H):
     model = MODELS[name](F, H)
     params, x, carry, _ = problem(model, 1, B, F, 0)
     return (*read(model.step, params, carry, x[0]), (model, params, x, carry))
+
+
+def test_vectors_have_no_more_lanes_than_units_fill():
+    assert [vector.width_for(n) for n in (1, 4, 5, 8, 9, 99)] == [min(w, vector.WIDTH) for w in (4, 4, 8, 8, 16, 16)]
+    kernels = cpu.kernels_of(graph_of("gru", 70, 3)[0])
+    forward, alone, with_dx = kernels.forward, kernels.backward((False,)), kernels.backward((True,))
+    assert [kernel.width for kernel in (forward, alone, with_dx)] == [4, 4, vector.WIDTH]  # of x, 70 units
 
 
 @pytest.mark.parametrize(("name", "columns"), [("flax.LSTMCell", 4), ("flax.OptimizedLSTMCell", 4), ("lstm", 4)])

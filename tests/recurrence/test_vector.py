@@ -1,5 +1,6 @@
-"""Narrower vectors and fewer instructions, each in a process of its own: right, and with the same bits from AVX2 up."""
+"""Narrower vectors, and fewer instructions in a process of their own: right, and with the same bits from AVX2 up."""
 
+import functools
 import hashlib
 import os
 import pathlib
@@ -13,11 +14,26 @@ import pytest
 from contract import compiled, hold, problem
 from steps import MODELS
 
+from rnn_compare.recurrence import contract, cpu, fused
+from rnn_compare.recurrence.cpu import source, vector
+
 HERE = pathlib.Path(__file__).parent
 FEATURES = llvmlite.binding.get_host_cpu_features()
 SIZES = ((50, 13, 3, 37, 2), (3, 5, 2, 16, 0))  # with narrower vectors, four blocks of units and one or two more
 WIDTHS = {"avx2": 8, "sse": 4}
 NAMES = ["gru"], [name for name in MODELS if name != "gru"]
+
+
+@pytest.mark.parametrize("name", ["gru", *(pytest.param(name, marks=pytest.mark.slow) for name in NAMES[1])])
+def test_no_bit_depends_on_the_width_of_vectors(name, monkeypatch):
+    model, found = MODELS[name](3, 37), []
+    arguments = problem(model, 50, 13, 3, 2)
+    for width in sorted({4, min(8, vector.WIDTH), vector.WIDTH}):
+        monkeypatch.setattr(source, "width_for", lambda units, width=width: width)
+        pulled = contract.pulled(functools.partial(fused.recurrence, cpu.Kernels), model.step)
+        found.append(jax.jit(jax.vmap(pulled))(*arguments))
+    for other in found[1:]:
+        jax.tree.map(np.testing.assert_array_equal, found[0], other)
 
 
 def bits(names, check):

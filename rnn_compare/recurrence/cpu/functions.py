@@ -1,6 +1,6 @@
 """JAX's pointwise primitives as functions of vectors, under the primitives' names.
 
-Where a name is Python's, an underscore follows. An argument may be a number; the result is a vector. True and false
+Where a name is Python's, an underscore follows. Arguments may be numbers, but not all of them. True and false
 are 1.0 and 0.0. Each lane is computed by the same IEEE operations, however many there are; results have an error of at
 most 3 units in the last place. Denormals count as zero, as the kernels' threads have it.
 """

@@ -46,8 +46,8 @@ def pack_weights(frame, run, h, outputs, weights):
     for i in range(h + 1):
         row = arg(frame, 1) + (run * h + i) * outputs if i < h else arg(frame, 2) + run * outputs
         for lane in range(0, outputs, WIDTH):
-            place = packed(lane // WIDTH, up(outputs, WIDTH) // WIDTH, i, h + 1, 0, 1, TOGETHER)
-            store(weights + place, load_some(row + lane, outputs - lane))
+            vector = packed(lane // WIDTH, up(outputs, WIDTH) // WIDTH, i, h + 1, 0, 1, TOGETHER)
+            store(weights + vector * WIDTH, load_some(row + lane, outputs - lane))
 
 
 @njit()
@@ -132,8 +132,8 @@ def backward_task(frame, numbers, workspace, scratch, index):
     for output in range(outputs):
         scale[output] = 2 * arg(frame, 4)[run * outputs + output] / rows
         for unit in range(h):
-            place = packed(unit // WIDTH, units // WIDTH, output, outputs, 0, 1, TOGETHER)
-            transposed[place + unit % WIDTH] = arg(frame, 1)[(run * h + unit) * outputs + output]
+            vector = packed(unit // WIDTH, units // WIDTH, output, outputs, 0, 1, TOGETHER)
+            transposed[vector * WIDTH + unit % WIDTH] = arg(frame, 1)[(run * h + unit) * outputs + output]
     far = past_caches(result(frame, 0), h, rows * h)
     fill_zeros(inputs, BLOCK * stride)
     fill_zeros(dweights, up(h + 1, GRADIENT_ROWS) * lanes)
