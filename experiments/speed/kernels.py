@@ -1,7 +1,7 @@
 """The generated kernels beside the scan: `python experiments/speed/kernels.py --out=DIR` (about 10 minutes on 2 cores).
 
 Both are compiled and warm before the first measurement, and take turns. A step is the forward and the backward pass of
-one layer. Writes kernels.json and kernels.md, by which `recurrence.faster_up_to` was chosen. With --every-cell, writes
+one layer. Writes kernels.json and kernels.md, by which `recurrence.slower` was chosen. With --every-cell, writes
 every_cell.json and .md instead: all cells at the ends of the range (about 30 minutes).
 """
 

@@ -29,13 +29,17 @@ KERNELS: dict[str, ModuleType] = {"cpu": cpu, "gpu": gpu}  # by the platform tha
 PLACES = {"cpu": "a CPU", "gpu": "an NVIDIA GPU"}
 
 
-def faster_up_to(steps: int) -> int:
-    """The units up to which a CPU's kernels were measured to be faster than the scan: experiments/speed/kernels.py.
+def slower(steps: int, batch: int, units: int) -> str | None:
+    """Why a CPU's kernels were not measured to be faster than the scan, or None if they were.
 
-    A call packs the weights, which few steps do not pay back. A rule and not a race, so that the same command gives the
-    same bits. On a GPU it is a race: no rule is known.
+    By experiments/speed/kernels.py: a call takes some microseconds and packs the weights, which little work and few
+    steps do not pay back. A rule and not a race, so that the same command gives the same bits. On a GPU it is a race:
+    no rule is known.
     """
-    return min(math.isqrt(4096 * steps), 256) if steps > 1 else 0
+    if steps * batch * units**2 <= 512:
+        return f"{steps} steps of {batch} sequences of {units} units are too little work"
+    most = min(math.isqrt(4096 * steps), 256) if steps > 1 else 0
+    return f"of {steps} steps, it is known to be faster up to {most} units" if units > most else None
 
 
 def pick(backend: str, cell: RecurrentCell, features: int, steps: int, batch: int) -> str:
@@ -91,10 +95,8 @@ def why_not(step: StepFunction, params: Any, x: Any, carry: Any) -> str | None:
         return f"kernels run on {' or '.join(PLACES.values())}, and JAX runs on {platform} here"
     if why := _cannot(platform, step, params, x, carry):
         return why
-    steps, units = jax.tree.leaves(x)[0].shape[0], max(leaf.shape[-1] for leaf in jax.tree.leaves(carry))
-    if platform == "cpu" and units > (most := faster_up_to(steps)):
-        return f"of {steps} steps, it is known to be faster up to {most} units"
-    return None
+    (steps, batch), units = jax.tree.leaves(x)[0].shape[:2], max(leaf.shape[-1] for leaf in jax.tree.leaves(carry))
+    return slower(steps, batch, units) if platform == "cpu" else None
 
 
 def _cannot(backend: str, step: StepFunction, params: Any, x: Any, carry: Any) -> str | None:

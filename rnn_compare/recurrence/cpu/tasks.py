@@ -138,6 +138,7 @@ _FIRSTS = _FUNCTIONS + 8 * _PHASES  # the number of each phase's first task, and
 _TOTAL = _FIRSTS + 8 * _PHASES
 _SCHEDULE = _TOTAL + 8
 _STATE_SIZE = _SCHEDULE + ctypes.sizeof(ScheduleArgs)
+_LITTLE = 1 << 14  # bytes of the stack, where one thread works alone: short work takes less time than asking for memory
 
 _SCHEDULE_FUNCTION = Api.ThreadPool_Schedule.offset
 _NUM_THREADS_FUNCTION = Api.ThreadPool_NumThreads.offset
@@ -235,6 +236,17 @@ def _work(state, scratch):
     set_float_mode(mode)
 
 
+@intrinsic
+def _on_the_stack(typingctx):
+    """The address of `_STATE_SIZE + _LITTLE` bytes of the caller's stack."""
+
+    def codegen(context, builder, signature, args):
+        memory = cgutils.alloca_once(builder, ir.ArrayType(ir.IntType(64), (_STATE_SIZE + _LITTLE) // 8 + 1))
+        return builder.ptrtoint(memory, ir.IntType(64))
+
+    return word(), codegen
+
+
 def help_out(state):
     """What XLA's pool runs. It may come late, when nothing but the state is still there."""
     scratch = malloc(peek(state + _SCRATCH_BYTES))
@@ -257,11 +269,13 @@ def handle(frame, start, task, finish, helper):
     if not right_sizes(frame, runs, words + _SIZES):
         return error(frame, INVALID_ARGUMENT, text("an array has another size than the kernel was told"))
     use_huge_pages_for_results(frame)
-    scratch_bytes = 4 * peek(words + _SCRATCH_FLOATS) + 64
-    state = malloc(_STATE_SIZE)
+    most = runs * peek(words + _TASKS)
     workspace_bytes = 4 * runs * peek(words + _WORKSPACE_FLOATS) + 64
-    workspace = malloc(workspace_bytes)
-    scratch = malloc(scratch_bytes)
+    scratch_bytes = 4 * peek(words + _SCRATCH_FLOATS) + 64
+    little = most == 1 and workspace_bytes + scratch_bytes <= _LITTLE
+    state = _on_the_stack() if little else malloc(_STATE_SIZE)
+    workspace = state + _STATE_SIZE if little else malloc(workspace_bytes)
+    scratch = workspace + workspace_bytes if little else malloc(scratch_bytes)
     if state == 0 or workspace == 0 or scratch == 0:
         free(state)
         free(workspace)
@@ -281,11 +295,13 @@ def handle(frame, start, task, finish, helper):
     poke(state + _USERS, 1)
     poke(state + _FRAME, frame)
     poke(state + _WORDS, words)
-    _call_helpers(frame, state, helper, min(num_threads(frame), runs * peek(words + _TASKS)) - 1)
+    if most > 1:
+        _call_helpers(frame, state, helper, min(num_threads(frame), most) - 1)
     _work(state, scratch)
     while fetch_add(state + _DONE, 0) < total:
         _give_way()
-    free(scratch)
-    free(workspace)
-    _leave(state)
+    if not little:
+        free(scratch)
+        free(workspace)
+        _leave(state)
     return 0
