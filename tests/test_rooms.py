@@ -71,3 +71,8 @@ def test_what_is_low_drags_in_nothing_heavy():
     code = f"import sys, {', '.join(low)}; print(*{HEAVY!r} & sys.modules.keys())"
     result = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     assert result.stdout.split() == []
+
+
+def test_no_file_of_the_kernels_is_long():
+    lengths = {path.name: len(path.read_text().splitlines()) for path in (HOUSE / "recurrence").rglob("*.py")}
+    assert {name: length for name, length in lengths.items() if length > 450} == {}

@@ -14,8 +14,8 @@ from rnn_compare.recurrence import fused, xla_ffi
 from rnn_compare.recurrence.cpu import arithmetic, compiled, functions, phases, support, tiles, vector
 from rnn_compare.recurrence.cpu.backward import backward
 from rnn_compare.recurrence.cpu.forward import forward
+from rnn_compare.recurrence.cpu.kernel import Kernel
 from rnn_compare.recurrence.cpu.layout import Layout
-from rnn_compare.recurrence.cpu.source import Kernel
 from rnn_compare.recurrence.cpu.tasks import Plan
 from rnn_compare.recurrence.fused import Arrays
 from rnn_compare.recurrence.step.graph import Step

@@ -8,8 +8,9 @@ of the weights. Of size T it keeps the states; no [T, B, nH] array ever exists.
 import itertools
 from collections.abc import Iterable, Iterator
 
+from rnn_compare.recurrence.cpu.kernel import Kernel
 from rnn_compare.recurrence.cpu.layout import MOST_COLUMNS, ONE, Layout
-from rnn_compare.recurrence.cpu.source import Kernel, Pass, maker_of, packed_size, packed_vector, tuple_of, words
+from rnn_compare.recurrence.cpu.source import Pass, maker_of, packed_size, packed_vector, tuple_of, words
 from rnn_compare.recurrence.cpu.tiles import at_once
 from rnn_compare.recurrence.step.graph import LEAVES, SAME, Node, ancestors, uses
 from rnn_compare.recurrence.step.stages import CHEAP, Schedule, Stage, Sum, sums

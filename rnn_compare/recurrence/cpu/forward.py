@@ -1,7 +1,8 @@
 """The forward pass of a step as a kernel; see `source`."""
 
+from rnn_compare.recurrence.cpu.kernel import Kernel
 from rnn_compare.recurrence.cpu.layout import ONE, Layout
-from rnn_compare.recurrence.cpu.source import Kernel, Pass
+from rnn_compare.recurrence.cpu.source import Pass
 from rnn_compare.recurrence.step.graph import Node, uses
 from rnn_compare.recurrence.step.stages import Stage, Sum
 
