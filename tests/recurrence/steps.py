@@ -134,6 +134,15 @@ def sums_with_a_number(p, carry, x):
     return (0.3 * jnp.tanh(total), 0.5 * jnp.tanh(joined @ p["M"])), h * n / jnp.exp(p["v"])
 
 
+@step("X", "H1")
+def sum_of_a_number(p, carry, x):
+    """The sum over a row of one number, in a function with several cases: LLVM failed on its product with a 1."""
+    h, n = carry
+    mean = n.mean(axis=-1, keepdims=True)
+    n = sigmoid(mean) * n + (1 - sigmoid(mean)) * jnp.sin(mean)
+    return (jnp.tanh(x @ p["X"]) * h + n, n), h
+
+
 @step("V v s N", "H")
 def joined_with_parameters(p, carry, x):
     (h,) = carry

@@ -55,6 +55,7 @@ def test_the_most_units_that_auto_takes(name, backend):
     [
         "sum_that_is_multiplied",
         "sums_with_a_number",
+        "sum_of_a_number",
         *(pytest.param(n, marks=pytest.mark.slow) for n in ("moved_and_joined", "relatives", "flax.OptimizedLSTMCell")),
     ],
 )
