@@ -136,7 +136,7 @@ def sums_with_a_number(p, carry, x):
 
 @step("X", "H1")
 def sum_of_a_number(p, carry, x):
-    """The sum over a row of one number, in a function with several cases: LLVM failed on its product with a 1."""
+    """The mean over a row of one number, of which a sine is taken: as its product with a 1, LLVM 22.1 aborted."""
     h, n = carry
     mean = n.mean(axis=-1, keepdims=True)
     n = sigmoid(mean) * n + (1 - sigmoid(mean)) * jnp.sin(mean)
