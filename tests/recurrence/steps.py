@@ -136,7 +136,7 @@ def sums_with_a_number(p, carry, x):
 
 @step("X", "H1")
 def sum_of_a_number(p, carry, x):
-    """The mean over a row of one number, of which a sine is taken: as its product with a 1, LLVM 22.1 aborted."""
+    """A mean over a row of one number and its sine: LLVM 22.1 aborted on how such a state was stored."""
     h, n = carry
     mean = n.mean(axis=-1, keepdims=True)
     n = sigmoid(mean) * n + (1 - sigmoid(mean)) * jnp.sin(mean)

@@ -177,16 +177,16 @@ def _dots_tile(segments, outputs, add):
     accumulators = 1 + max(i for terms in segments for i, _ in terms)
 
     def add_up(builder, vectors):
-        """The sum of all lanes: the upper half onto the lower until one is left."""
+        """The sum of all lanes: the upper half onto the lower, again and again."""
         while len(vectors) > 1:
             half = len(vectors) // 2
             vectors = [builder.fadd(a, b) for a, b in zip(vectors[:half], vectors[half:], strict=True)]
         (total,) = vectors
-        while (count := total.type.count // 2) > 0:
+        while (count := total.type.count // 2) > 1:
             half = ir.VectorType(ir.IntType(32), count)
             low, high = (ir.Constant(half, list(range(first, first + count))) for first in (0, count))
             total = builder.fadd(*(builder.shuffle_vector(total, total, lanes) for lanes in (low, high)))
-        return builder.extract_element(total, ir.IntType(32)(0))
+        return builder.fadd(*(builder.extract_element(total, ir.IntType(32)(i)) for i in range(2)))
 
     @intrinsic
     def tile(typingctx, row, sources, strides, counts, weights, targets, stride):

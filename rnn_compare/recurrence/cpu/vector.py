@@ -313,17 +313,14 @@ def load_some(p, count):
 @intrinsic
 def _store_in_parts(typingctx, p, value, count):
     def codegen(context, builder, sig, args):
-        pointer, rest, count = args
-        whole = rest.type.count
-        size = whole // 2
+        pointer, value, count = args
+        rest = builder.bitcast(cgutils.alloca_once_value(builder, value), pointer.type)
+        size = value.type.count // 2
         while size:
-            there = builder.icmp_unsigned("!=", builder.and_(count, count.type(size)), count.type(0))
-            with builder.if_then(there):
-                lanes = ir.Constant(ir.VectorType(_I32, size), list(range(size)))
-                emit_store(builder, builder.shuffle_vector(rest, rest, lanes), pointer)
-            lanes = ir.Constant(ir.VectorType(_I32, whole), [(i + size) % whole for i in range(whole)])
-            rest = builder.select(there, builder.shuffle_vector(rest, rest, lanes), rest)
-            pointer = builder.select(there, builder.gep(pointer, [_I32(size)]), pointer)
+            many = builder.and_(count, count.type(size))
+            with builder.if_then(builder.icmp_unsigned("!=", many, count.type(0))):
+                emit_store(builder, emit_load(builder, rest, Vector(size)), pointer)
+            rest, pointer = (builder.gep(address, [many]) for address in (rest, pointer))
             size //= 2
         return context.get_dummy_value()
 
@@ -334,7 +331,8 @@ def _store_in_parts(typingctx, p, value, count):
 def store_some(p, value, count):
     """Writes the first `count` lanes to p, none if it is 0, all if it is as many as there are or more.
 
-    In parts: what a masked store wrote cannot be read back before it has reached the cache.
+    In parts, by way of the stack: what a masked store wrote cannot be read back before it has reached the cache, and
+    LLVM 22.1 fails on a single lane that is shuffled out of what was selected (its pull request 185713).
     """
     if count >= width(p):
         store(p, value)

@@ -234,10 +234,7 @@ class Tracer(Rows):
         batches = [self._batch_of(name, shape) for shape in shapes]
         if mixes(eqn, places[0], value.batch, batches[0]):
             raise UnsupportedError(f"{name} mixes the sequences of the batch")
-        stays = ["broadcast_in_dim", "reshape", "squeeze", "transpose", "slice", "split"]
-        if int(np.prod(value.units)) == 1:  # and not one number for many; LLVM 22.1 fails on its product with a 1
-            stays += ["reduce_sum", "cumsum", "rev"]
-        if value.node.width == 1 and name in stays:
+        if value.node.width == 1 and name in ("broadcast_in_dim", "reshape", "squeeze", "transpose", "slice", "split"):
             return [Value(value.node, *to) for to in zip(shapes, batches, strict=True)]
         if name in ("reshape", "squeeze", "broadcast_in_dim", "transpose") and self._keeps_order(eqn, value, shapes[0]):
             return [Value(value.node, shapes[0], batches[0])]
