@@ -97,9 +97,9 @@ def width_for(units):
 
 
 @functools.cache
-def lanes(width_):
+def lanes(count):
     """Makes a function that turns a pointer into one for vectors of so many lanes."""
-    type_ = floats if width_ == WIDTH else Floats(width_)
+    type_ = floats if count == WIDTH else Floats(count)
 
     @intrinsic
     def pointer(typingctx, p):
