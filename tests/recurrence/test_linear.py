@@ -11,7 +11,7 @@ from rnn_compare.cells import CELLS
 from rnn_compare.recurrence import cpu, scan
 from rnn_compare.recurrence.linear import linear
 
-T, B, F, H = 12, 3, 2, 5
+T, B, F, H = 12, 3, 2, 11
 CELL = CELLS["gru"](units=H)
 X = jax.random.normal(jax.random.key(1), (T, B, F))
 CARRY = jnp.full((B, H), 0.1)
