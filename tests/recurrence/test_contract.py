@@ -53,12 +53,10 @@ def test_the_most_units_that_auto_takes(name, backend):
 @pytest.mark.parametrize(
     "name",
     [
+        "sum_that_is_multiplied",
         "sums_with_a_number",
         "sum_of_a_number",
-        *(
-            pytest.param(name, marks=pytest.mark.slow)
-            for name in ("sum_that_is_multiplied", "moved_and_joined", "relatives", "flax.OptimizedLSTMCell")
-        ),
+        *(pytest.param(n, marks=pytest.mark.slow) for n in ("moved_and_joined", "relatives", "flax.OptimizedLSTMCell")),
     ],
 )
 def test_others_at_one_size(name, backend):
@@ -69,7 +67,7 @@ def test_others_at_one_size(name, backend):
     ("B", "H"), [(1, 72), (13, 72), *(pytest.param(B, 144, marks=pytest.mark.slow) for B in (1, 13))]
 )
 @pytest.mark.parametrize(
-    "name", ["gru", *(pytest.param(name, marks=pytest.mark.slow) for name in ("rnn", "lstm", "gru_reset_before"))]
+    "name", ["rnn", "gru", *(pytest.param(name, marks=pytest.mark.slow) for name in ("lstm", "gru_reset_before"))]
 )
 def test_many_units(name, B, H):
     """Several blocks of units at a time, and more steps at once than one."""

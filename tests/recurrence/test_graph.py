@@ -126,6 +126,7 @@ def close(path, ours, exact):
 
 
 OF_NUMBERS = (
+    "moved_and_joined",
     "a_number_is_all",
     "sums_with_a_number",
     "joined_with_parameters",
@@ -138,7 +139,7 @@ OF_NUMBERS = (
 @pytest.mark.parametrize(
     "name",
     [
-        name if name in [*list(STEPS)[::2], *OF_NUMBERS] else pytest.param(name, marks=pytest.mark.slow)
+        name if name in [*list(STEPS)[::2], *OF_NUMBERS, "slstm"] else pytest.param(name, marks=pytest.mark.slow)
         for name in MODELS
     ],
 )
